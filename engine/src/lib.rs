@@ -1,0 +1,5 @@
+//! The engine of Pontoon.
+#![deny(unsafe_code)]
+
+#[cfg(feature = "io")]
+pub mod io;
