@@ -56,7 +56,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingTool { tool, package } => {
-                write!(f, "{tool} is not installed: try `apt-get install {package}`")
+                write!(
+                    f,
+                    "{tool} is not installed: try `apt-get install {package}`"
+                )
             }
             Self::MissingPontoon { path } => write!(
                 f,
@@ -84,6 +87,9 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, action: impl Into<String>) -> Result<T> {
-        self.map_err(|source| Error::System { action: action.into(), source: source.into() })
+        self.map_err(|source| Error::System {
+            action: action.into(),
+            source: source.into(),
+        })
     }
 }

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 /// How long commands that only configure something may take.
 const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a running child is looked at. Rare enough not to disturb what is measured.
-const POLL: Duration = Duration::from_millis(20);
+/// How often a long-running child is looked at. Rare enough not to disturb what is measured.
+const SLOWEST_POLL: Duration = Duration::from_millis(20);
+
+/// How often a child is looked at that has only just started.
+const FASTEST_POLL: Duration = Duration::from_micros(100);
 
 /// Where system tools are on distributions whose users do not have them on their path.
 const SYSTEM_DIRS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
@@ -53,16 +56,22 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
 /// # Errors
 /// [`Error::TimedOut`].
 pub(crate) fn finish(command: &Command, mut child: Child, limit: Duration) -> Result<Output> {
-    let deadline = Instant::now() + limit;
+    let started = Instant::now();
     while child.try_wait().context("waiting for a program")?.is_none() {
-        if Instant::now() > deadline {
+        let elapsed = started.elapsed();
+        if elapsed > limit {
             let _ended_meanwhile = child.kill();
             let _status = child.wait();
-            return Err(Error::TimedOut { what: line(command), after: limit });
+            return Err(Error::TimedOut {
+                what: line(command),
+                after: limit,
+            });
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep((elapsed / 16).clamp(FASTEST_POLL, SLOWEST_POLL));
     }
-    child.wait_with_output().context("reading a program's output")
+    child
+        .wait_with_output()
+        .context("reading a program's output")
 }
 
 /// The standard output of a program that ended well.
@@ -74,14 +83,27 @@ pub(crate) fn succeed(command: &Command, output: Output) -> Result<String> {
     if output.status.success() {
         return Ok(text(&output.stdout));
     }
-    let complaints = [text(&output.stderr), text(&output.stdout), output.status.to_string()];
-    let complaint = complaints.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-    Err(Error::Failed { command: line(command), output: complaint })
+    let complaints = [
+        text(&output.stderr),
+        text(&output.stdout),
+        output.status.to_string(),
+    ];
+    let complaint = complaints
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .unwrap_or_default();
+    Err(Error::Failed {
+        command: line(command),
+        output: complaint,
+    })
 }
 
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -90,14 +112,19 @@ mod tests {
 
     #[test]
     fn missing_tool_names_its_package() {
-        let error = locate("no-such-tool", "no-such-package").unwrap_err().to_string();
+        let error = locate("no-such-tool", "no-such-package")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("apt-get install no-such-package"), "{error}");
     }
 
     #[test]
     fn complaint_of_a_failed_program_is_kept() {
         let error = run(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
-        assert_eq!(error.to_string(), "`sh -c echo why >&2; exit 3` failed: why");
+        assert_eq!(
+            error.to_string(),
+            "`sh -c echo why >&2; exit 3` failed: why"
+        );
     }
 
     #[test]
@@ -105,6 +132,9 @@ mod tests {
         let mut command = Command::new("sleep");
         let child = spawn(command.arg("60")).unwrap();
         let limit = Duration::from_millis(50);
-        assert!(matches!(finish(&command, child, limit), Err(Error::TimedOut { .. })));
+        assert!(matches!(
+            finish(&command, child, limit),
+            Err(Error::TimedOut { .. })
+        ));
     }
 }

@@ -30,7 +30,9 @@ pub(crate) fn is_inside() -> bool {
 /// # Errors
 /// When the kernel refuses either setting.
 pub(crate) fn settle_inside() -> Result<()> {
-    SigSet::empty().thread_set_mask().context("unblocking signals")?;
+    SigSet::empty()
+        .thread_set_mask()
+        .context("unblocking signals")?;
     set_pdeathsig(Signal::SIGKILL).context("tying this process to its supervisor")
 }
 
@@ -40,9 +42,14 @@ pub(crate) fn settle_inside() -> Result<()> {
 /// # Errors
 /// When the child cannot be started or waited for.
 pub(crate) fn supervise() -> Result<u8> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD]
-        .into_iter()
-        .collect();
+    let signals: SigSet = [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ]
+    .into_iter()
+    .collect();
     signals.thread_block().context("blocking signals")?;
     set_child_subreaper(true).context("becoming the subreaper")?;
     let mut arguments = std::env::args_os();
@@ -123,7 +130,9 @@ fn kill_children(grace: Duration) {
 
 /// Direct children of this process: pid and name.
 fn children() -> Vec<(Pid, String)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
@@ -148,7 +157,10 @@ mod tests {
     #[test]
     fn stat_with_brackets_in_the_name_is_read() {
         let stat = "4711 (a) (b) S 42 4711 4711 0";
-        assert_eq!(child_of(stat, 42), Some((Pid::from_raw(4711), "a) (b".to_owned())));
+        assert_eq!(
+            child_of(stat, 42),
+            Some((Pid::from_raw(4711), "a) (b".to_owned()))
+        );
     }
 
     #[test]
