@@ -1,10 +1,12 @@
 //! A run: every system built once, then measured in alternation.
 
 use crate::error::{Error, Result};
-use crate::measure::{Iperf, Measure, warm_up};
+use crate::measure::{Iperf, Measure, Reading, warm_up};
 use crate::options::CompareOptions;
+use crate::processor;
 use crate::results::Results;
 use crate::system::{System, SystemName};
+use std::path::Path;
 use std::time::Duration;
 
 /// What a run found.
@@ -44,7 +46,7 @@ pub(crate) fn run(options: &CompareOptions) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn build(name: SystemName, pontoon: &std::path::Path) -> Result<Built> {
+fn build(name: SystemName, pontoon: &Path) -> Result<Built> {
     let mut system = name.prepare(pontoon)?;
     system.build()?;
     warm_up(system.endpoints()).map_err(|error| Error::unreachable(name, &error))?;
@@ -62,7 +64,9 @@ fn measure(options: &CompareOptions, iperf: &Iperf, built: &[Built]) -> Outcome 
         for measure in options.measures() {
             for Built { name, system } in in_turn(round, built) {
                 if measure.applies_to(name.route()) {
-                    let readings = measure.run(iperf, system.endpoints(), duration);
+                    let readings = processor::watch(system.carrier(), || {
+                        measure.run(iperf, system.endpoints(), duration)
+                    });
                     outcome.take(round, *name, measure, readings);
                 }
             }
@@ -87,7 +91,7 @@ impl Outcome {
         round: usize,
         system: SystemName,
         measure: Measure,
-        readings: Result<Vec<crate::measure::Reading>>,
+        readings: Result<Vec<Reading>>,
     ) {
         let place = format!(
             "round {}: {} {}",
@@ -97,9 +101,8 @@ impl Outcome {
         );
         match readings {
             Ok(readings) => {
-                let value = |reading: &crate::measure::Reading| {
-                    format!("{:.2} {}", reading.value, reading.metric.label())
-                };
+                let value =
+                    |reading: &Reading| format!("{:.2} {}", reading.value, reading.metric.label());
                 let values: Vec<String> = readings.iter().map(value).collect();
                 progress(&format!("{place}: {}", values.join(", ")));
                 self.results.record(round, system, measure, &readings);

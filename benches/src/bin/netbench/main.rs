@@ -19,6 +19,7 @@ mod memory;
 mod netns;
 mod options;
 mod process;
+mod processor;
 mod report;
 mod results;
 mod sandbox;

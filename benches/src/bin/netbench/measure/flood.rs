@@ -3,7 +3,9 @@
 //! iperf3 makes one system call per datagram and reads its clock for each, so that at 64 bytes it
 //! measures itself. Here one thread sends batches by sendmmsg(2) without a pause and another
 //! receives batches by recvmmsg(2). The sender does not slow down when datagrams are lost: every
-//! system gets the same unending offer, and what counts is what arrives.
+//! system gets the same unending offer, and what counts is what arrives. One sender, since a second
+//! takes the receiver's processor on small machines: fewer datagrams then arrive over the kernel's
+//! bridge, which would flatter whatever is compared with it.
 
 use super::{Direction, Metric, Reading};
 use crate::error::{Context, Error, Result};

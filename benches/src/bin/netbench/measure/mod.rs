@@ -79,6 +79,8 @@ pub(crate) enum Metric {
     Median,
     /// 99th percentile of the round trip, µs.
     P99,
+    /// Processor time of the carrying process, percent of one processor.
+    Processor,
 }
 
 /// One value of a measurement.
@@ -179,6 +181,7 @@ impl Metric {
             Self::Sent => "sent kpps",
             Self::Median => "median µs",
             Self::P99 => "p99 µs",
+            Self::Processor => "engine CPU %",
         }
     }
 
@@ -186,7 +189,7 @@ impl Metric {
     pub(crate) fn is_compared(self) -> bool {
         match self {
             Self::Throughput | Self::Received | Self::Median | Self::P99 => true,
-            Self::Retransmits | Self::Sent => false,
+            Self::Retransmits | Self::Sent | Self::Processor => false,
         }
     }
 }

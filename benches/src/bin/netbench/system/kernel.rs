@@ -74,6 +74,10 @@ impl System for Kernel {
         self.lab.endpoints(self.route)
     }
 
+    fn carrier(&self) -> Option<u32> {
+        None
+    }
+
     fn teardown(&mut self) -> Result<()> {
         self.lab.ip(&self.lab.host, "link delete br0")
     }

@@ -21,6 +21,9 @@ pub(crate) trait System {
     /// The two ends between which it is measured.
     fn endpoints(&self) -> Endpoints<'_>;
 
+    /// The process that carries the packets, where the kernel does not do it.
+    fn carrier(&self) -> Option<u32>;
+
     /// Ends it in an orderly way.
     fn teardown(&mut self) -> Result<()>;
 }

@@ -132,26 +132,43 @@ pub(super) struct Pontoon {
     lab: Lab,
     route: Route,
     engine: Engine,
+    carrier: Option<u32>,
 }
 
 impl Pontoon {
     pub(super) fn new(lab: Lab, route: Route, engine: Engine) -> Self {
-        Self { lab, route, engine }
+        Self {
+            lab,
+            route,
+            engine,
+            carrier: None,
+        }
     }
 }
 
 impl System for Pontoon {
     fn build(&mut self) -> Result<()> {
-        let Self { lab, engine, .. } = self;
+        let Self {
+            lab,
+            engine,
+            carrier,
+            ..
+        } = self;
         lab.host.run(|| {
             engine.create_network(SUBNET, &format!("dev:{UPLINK}"))?;
             engine.attach(&lab.first, "c1", FIRST)?;
-            engine.attach(&lab.second, "c2", SECOND)
+            engine.attach(&lab.second, "c2", SECOND)?;
+            *carrier = Some(engine.processes()?.engine);
+            Ok(())
         })
     }
 
     fn endpoints(&self) -> Endpoints<'_> {
         self.lab.endpoints(self.route)
+    }
+
+    fn carrier(&self) -> Option<u32> {
+        self.carrier
     }
 
     fn teardown(&mut self) -> Result<()> {
