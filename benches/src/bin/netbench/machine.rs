@@ -23,6 +23,9 @@ pub(crate) struct Machine {
     build: &'static str,
     /// Whether bridged packets pass the kernel's packet filter (the kernel's own setting).
     bridge_nf_call_iptables: Option<String>,
+    /// How long an idle virtual processor polls before it halts, ns: what a wake-up costs
+    /// depends on it (Linux, Documentation/virt/guest-halt-polling.rst).
+    guest_halt_poll_ns: Option<String>,
 }
 
 impl Machine {
@@ -32,7 +35,6 @@ impl Machine {
         let unix_time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |age| age.as_secs());
-        let nf = fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").ok();
         Self {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             processor: field(&cpuinfo, "model name")
@@ -47,7 +49,8 @@ impl Machine {
             } else {
                 "release"
             },
-            bridge_nf_call_iptables: nf.map(|value| value.trim().to_owned()),
+            bridge_nf_call_iptables: setting("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+            guest_halt_poll_ns: setting("/sys/module/haltpoll/parameters/guest_halt_poll_ns"),
         }
     }
 
@@ -63,6 +66,10 @@ impl Machine {
         } = self;
         format!("{date}, Linux {kernel}, {cores} × {processor}, {memory_mib} MiB")
     }
+}
+
+fn setting(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
 fn read(path: &str) -> String {

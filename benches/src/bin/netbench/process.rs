@@ -1,6 +1,9 @@
 //! Running programs: found on the path, given a time limit, their complaints kept.
 
 use crate::error::{Context, Error, Result};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -51,13 +54,26 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
         .context(format!("starting `{}`", line(command)))
 }
 
-/// Waits for a child, and kills it when `limit` is over. Its output must fit into a pipe.
+/// Waits for a child, and kills it when `limit` is over. Its output ends with it, even when a
+/// daemon that it started keeps the pipes open.
 ///
 /// # Errors
 /// [`Error::TimedOut`].
 pub(crate) fn finish(command: &Command, mut child: Child, limit: Duration) -> Result<Output> {
     let started = Instant::now();
-    while child.try_wait().context("waiting for a program")?.is_none() {
+    let mut stdout = Pipe::new(child.stdout.take())?;
+    let mut stderr = Pipe::new(child.stderr.take())?;
+    loop {
+        let ended = child.try_wait().context("waiting for a program")?;
+        stdout.drain();
+        stderr.drain();
+        if let Some(status) = ended {
+            return Ok(Output {
+                status,
+                stdout: stdout.bytes,
+                stderr: stderr.bytes,
+            });
+        }
         let elapsed = started.elapsed();
         if elapsed > limit {
             let _ended_meanwhile = child.kill();
@@ -69,9 +85,31 @@ pub(crate) fn finish(command: &Command, mut child: Child, limit: Duration) -> Re
         }
         std::thread::sleep((elapsed / 16).clamp(FASTEST_POLL, SLOWEST_POLL));
     }
-    child
-        .wait_with_output()
-        .context("reading a program's output")
+}
+
+/// One end of a child's output and what came out so far.
+struct Pipe<R> {
+    end: Option<R>,
+    bytes: Vec<u8>,
+}
+
+impl<R: Read + AsFd> Pipe<R> {
+    fn new(end: Option<R>) -> Result<Self> {
+        if let Some(end) = &end {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("preparing a pipe")?;
+        }
+        Ok(Self {
+            end,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Takes what is there. The error that ends reading says that there is no more for now.
+    fn drain(&mut self) {
+        if let Some(end) = &mut self.end {
+            let _no_more_for_now = end.read_to_end(&mut self.bytes);
+        }
+    }
 }
 
 /// The standard output of a program that ended well.
@@ -125,6 +163,21 @@ mod tests {
             error.to_string(),
             "`sh -c echo why >&2; exit 3` failed: why"
         );
+    }
+
+    #[test]
+    fn long_output_is_kept_whole() {
+        let output = run(Command::new("seq").args(["1", "50000"])).unwrap();
+        assert!(output.starts_with("1\n2\n") && output.ends_with("\n50000"));
+        assert_eq!(output.lines().count(), 50_000);
+    }
+
+    #[test]
+    fn daemon_that_keeps_the_pipes_holds_nobody_up() {
+        let start = Instant::now();
+        let output = run(Command::new("sh").args(["-c", "sleep 5 & echo started"])).unwrap();
+        assert_eq!(output, "started");
+        assert!(start.elapsed() < Duration::from_secs(4));
     }
 
     #[test]
