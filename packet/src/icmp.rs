@@ -1,5 +1,10 @@
 //! ICMP for IPv4 (RFC 792, RFC 1812 §4.3): kinds, and the bodies of errors.
 
+use core::net::{IpAddr, Ipv4Addr};
+
+use crate::checksum::{Delta, checksum};
+use crate::{Facts, Frame, L4, rewrite};
+
 /// Message types.
 pub mod kind {
     /// Echo reply.
@@ -90,3 +95,42 @@ impl Error {
         }
     }
 }
+
+/// Whether the datagram may be answered with an ICMP error at all (RFC 1812 §4.3.2.7): not when it
+/// is an ICMP error itself, was sent to a group, is not the first fragment, or comes from an address
+/// that names no single host.
+pub fn may_be_answered(facts: &Facts) -> bool {
+    let Some(ip) = facts.ip() else { return false };
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else { return false };
+    let single = |addr: Ipv4Addr| !addr.is_multicast() && !addr.is_broadcast();
+    let first = ip.fragment.is_none_or(|part| part.offset == 0);
+    let error = matches!(ip.l4, L4::Icmp(header) if query(header.kind).is_none());
+    let named = single(src) && !src.is_unspecified() && !src.is_loopback();
+    named && single(dst) && !facts.dst_mac.is_group() && first && !error
+}
+
+/// Turns an echo request into its reply, in place: ends and hardware addresses swapped, a fresh time
+/// to live, checksums right.
+pub fn echo_reply(frame: &mut Frame<'_>, facts: &Facts) {
+    let Some(ip) = facts.ip() else { return };
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else { return };
+    rewrite::set_macs(frame, facts.src_mac, facts.dst_mac);
+    let start = usize::from(ip.start);
+    let l4 = ip.l4_start();
+    let header = &mut frame.bytes[start..l4];
+    header[8] = REPLY_TTL;
+    header[12..16].copy_from_slice(&dst.octets());
+    header[16..20].copy_from_slice(&src.octets());
+    header[10..12].fill(0);
+    let sum = checksum(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    let old = u16::from_be_bytes([frame.bytes[l4], frame.bytes[l4 + 1]]);
+    let new = u16::from_be_bytes([kind::ECHO_REPLY, 0]);
+    let field = u16::from_be_bytes([frame.bytes[l4 + 2], frame.bytes[l4 + 3]]);
+    let field = Delta::default().word(old, new).apply(field);
+    frame.bytes[l4..l4 + 2].copy_from_slice(&new.to_be_bytes());
+    frame.bytes[l4 + 2..l4 + 4].copy_from_slice(&field.to_be_bytes());
+}
+
+/// Time to live of what the engine sends itself; Linux `ip_default_ttl`.
+const REPLY_TTL: u8 = 64;
