@@ -66,7 +66,9 @@ pub struct InvalidMacAddr;
 
 impl fmt::Display for InvalidMacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid MAC address: expected six two-digit hexadecimal bytes separated by ':'")
+        f.write_str(
+            "invalid MAC address: expected six two-digit hexadecimal bytes separated by ':'",
+        )
     }
 }
 
@@ -79,10 +81,17 @@ impl FromStr for MacAddr {
         let mut bytes = [0; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or(InvalidMacAddr)?;
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2)
+                .ok_or(InvalidMacAddr)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| InvalidMacAddr)?;
         }
-        if parts.next().is_some() { Err(InvalidMacAddr) } else { Ok(Self(bytes)) }
+        if parts.next().is_some() {
+            Err(InvalidMacAddr)
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -122,7 +131,13 @@ mod tests {
 
     #[test]
     fn malformed_text_is_refused() {
-        for text in ["", "02:42", "02:42:ac:11:00:02:03", "02:42:ac:11:00:2", "zz:42:ac:11:00:02"] {
+        for text in [
+            "",
+            "02:42",
+            "02:42:ac:11:00:02:03",
+            "02:42:ac:11:00:2",
+            "zz:42:ac:11:00:02",
+        ] {
             assert_eq!(text.parse::<MacAddr>(), Err(InvalidMacAddr), "{text}");
         }
     }

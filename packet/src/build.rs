@@ -47,8 +47,19 @@ struct Network {
 enum Transport {
     None(u8),
     Udp(u16, u16),
-    Tcp { ports: (u16, u16), seq: u32, ack: u32, flags: u8, window: u16, options: Vec<u8> },
-    Icmp { kind: u8, code: u8, rest: [u8; 4] },
+    Tcp {
+        ports: (u16, u16),
+        seq: u32,
+        ack: u32,
+        flags: u8,
+        window: u16,
+        options: Vec<u8>,
+    },
+    Icmp {
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+    },
 }
 
 impl Packet {
@@ -237,7 +248,9 @@ impl Packet {
     /// The frame with its TCP or UDP checksum half done, as a container's kernel sends it.
     pub fn half_done(&self) -> (Vec<u8>, Offload) {
         let mut bytes = self.build();
-        let Some(network) = &self.network else { return (bytes, Offload::NONE) };
+        let Some(network) = &self.network else {
+            return (bytes, Offload::NONE);
+        };
         let start = self.link_header().len() + network.header_len();
         let (number, offset) = match self.transport {
             Transport::Tcp { .. } => (protocol::TCP, 16),
@@ -286,7 +299,11 @@ impl Packet {
 
     /// Transport header and payload, checksum in place.
     fn segment(&self, network: &Network) -> Vec<u8> {
-        let mut bytes = if network.fragment & 0x3fff == 0 { self.transport_header() } else { Vec::new() };
+        let mut bytes = if network.fragment & 0x3fff == 0 {
+            self.transport_header()
+        } else {
+            Vec::new()
+        };
         let header = bytes.len();
         bytes.extend_from_slice(&self.payload);
         let at = match self.transport {
@@ -298,8 +315,11 @@ impl Packet {
         };
         let plain = matches!(self.transport, Transport::Icmp { .. }) && network.src.is_ipv4();
         let number = self.protocol_number(network);
-        let initial =
-            if plain { 0 } else { pseudo_header(network.src, network.dst, number, bytes.len()) };
+        let initial = if plain {
+            0
+        } else {
+            pseudo_header(network.src, network.dst, number, bytes.len())
+        };
         let value = match !fold(sum(&bytes, initial)) {
             0 if matches!(self.transport, Transport::Udp(..)) => 0xffff,
             value => value,
@@ -313,12 +333,23 @@ impl Packet {
             Transport::None(_) => Vec::new(),
             Transport::Udp(src, dst) => {
                 let length = (8 + self.payload.len()) as u16;
-                [src.to_be_bytes(), dst.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat()
+                [
+                    src.to_be_bytes(),
+                    dst.to_be_bytes(),
+                    length.to_be_bytes(),
+                    [0; 2],
+                ]
+                .concat()
             }
-            Transport::Icmp { kind, code, rest } => {
-                [&[*kind, *code, 0, 0][..], &rest[..]].concat()
-            }
-            Transport::Tcp { ports, seq, ack, flags, window, options } => {
+            Transport::Icmp { kind, code, rest } => [&[*kind, *code, 0, 0][..], &rest[..]].concat(),
+            Transport::Tcp {
+                ports,
+                seq,
+                ack,
+                flags,
+                window,
+                options,
+            } => {
                 let mut header = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
                 header.extend_from_slice(&seq.to_be_bytes());
                 header.extend_from_slice(&ack.to_be_bytes());
@@ -336,11 +367,23 @@ impl Packet {
 impl Network {
     const fn new(src: IpAddr, dst: IpAddr) -> Self {
         let options = Vec::new();
-        Self { src, dst, ttl: DEFAULT_TTL, tos: 0, id: 0, fragment: 0, options }
+        Self {
+            src,
+            dst,
+            ttl: DEFAULT_TTL,
+            tos: 0,
+            id: 0,
+            fragment: 0,
+            options,
+        }
     }
 
     fn header_len(&self) -> usize {
-        if self.src.is_ipv4() { IPV4_HEADER + self.options.len() } else { 40 }
+        if self.src.is_ipv4() {
+            IPV4_HEADER + self.options.len()
+        } else {
+            40
+        }
     }
 
     fn write(&self, bytes: &mut Vec<u8>, start: usize, protocol: u8, payload: usize) {
@@ -379,7 +422,11 @@ fn padded(bytes: &[u8]) -> Vec<u8> {
 
 /// The frame that carries `arp` to its target, or to everybody when that is not known.
 pub fn arp(arp: &Arp) -> Vec<u8> {
-    let dst = if arp.target_mac.is_zero() { MacAddr::BROADCAST } else { arp.target_mac };
+    let dst = if arp.target_mac.is_zero() {
+        MacAddr::BROADCAST
+    } else {
+        arp.target_mac
+    };
     crate::arp::frame(dst, arp).to_vec()
 }
 
@@ -394,7 +441,9 @@ pub fn icmp_error(
     macs: (MacAddr, MacAddr),
 ) -> Option<Vec<u8>> {
     let ip = facts.ip()?;
-    let (IpAddr::V4(own), IpAddr::V4(target)) = (own, ip.src) else { return None };
+    let (IpAddr::V4(own), IpAddr::V4(target)) = (own, ip.src) else {
+        return None;
+    };
     let room = MAX_ICMP_ERROR - IPV4_HEADER - 8;
     let quoted = &frame.bytes[usize::from(ip.start)..ip.end()];
     let (kind, code) = error.type_and_code();

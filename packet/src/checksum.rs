@@ -57,7 +57,10 @@ pub fn address_sum(addr: IpAddr) -> u64 {
 }
 
 fn word_sum(bytes: &[u8]) -> u64 {
-    bytes.chunks_exact(2).map(|w| u64::from(u16::from_be_bytes([w[0], w[1]]))).sum()
+    bytes
+        .chunks_exact(2)
+        .map(|w| u64::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum()
 }
 
 /// What changed under a checksum: the difference new − old in one's-complement arithmetic.
@@ -76,6 +79,12 @@ impl Delta {
     pub fn address(self, old: IpAddr, new: IpAddr) -> Self {
         let removed = !fold(address_sum(old));
         Self(self.0 + u64::from(removed) + address_sum(new))
+    }
+
+    /// Both changes.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
     }
 
     /// The updated value of a complete checksum field (RFC 1624 eqn. 3: HC' = ~(~HC + ~m + m')).

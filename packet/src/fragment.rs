@@ -10,7 +10,9 @@ use crate::{Facts, Frame, Ip};
 ///
 /// Whether the datagram *may* be fragmented is the caller's business.
 pub fn fragments(frame: &mut Frame<'_>, facts: &Facts, mtu: u16, mut emit: impl FnMut(&[u8])) {
-    let Some(ip) = facts.ip().filter(|ip| ip.src.is_ipv4()) else { return };
+    let Some(ip) = facts.ip().filter(|ip| ip.src.is_ipv4()) else {
+        return;
+    };
     checksum::complete(frame);
     let start = usize::from(ip.start);
     let (front, payload) = frame.bytes[..ip.end()].split_at(ip.l4_start());
@@ -33,7 +35,13 @@ pub fn fragments(frame: &mut Frame<'_>, facts: &Facts, mtu: u16, mut emit: impl 
         piece.extend_from_slice(&front[..start]);
         piece.extend_from_slice(header);
         piece.extend_from_slice(&payload[offset..end]);
-        fix_header(&mut piece[start..], header.len(), ip, offset, end < payload.len());
+        fix_header(
+            &mut piece[start..],
+            header.len(),
+            ip,
+            offset,
+            end < payload.len(),
+        );
         emit(&piece);
         offset = end;
     }

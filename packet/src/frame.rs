@@ -52,7 +52,12 @@ impl Offload {
 
     /// A frame whose transport checksum at `start + offset` is half done.
     pub const fn partial(start: u16, offset: u16) -> Self {
-        Self { flags: NEEDS_CSUM, csum_start: start, csum_offset: offset, ..Self::NONE }
+        Self {
+            flags: NEEDS_CSUM,
+            csum_start: start,
+            csum_offset: offset,
+            ..Self::NONE
+        }
     }
 
     /// The same, standing for segments of `gso_size` payload bytes.
@@ -63,7 +68,12 @@ impl Offload {
             Segments::Tcp6 => 4,
             Segments::UdpDatagrams => 5,
         };
-        Self { gso_type, hdr_len, gso_size, ..self }
+        Self {
+            gso_type,
+            hdr_len,
+            gso_size,
+            ..self
+        }
     }
 
     /// Decodes the header as the kernel writes it (native byte order).
@@ -85,7 +95,18 @@ impl Offload {
         let [g0, g1] = self.gso_size.to_ne_bytes();
         let [s0, s1] = self.csum_start.to_ne_bytes();
         let [o0, o1] = self.csum_offset.to_ne_bytes();
-        [self.flags & NEEDS_CSUM, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
+        [
+            self.flags & NEEDS_CSUM,
+            self.gso_type,
+            h0,
+            h1,
+            g0,
+            g1,
+            s0,
+            s1,
+            o0,
+            o1,
+        ]
     }
 
     /// The transport checksum is half done.
@@ -100,7 +121,12 @@ impl Offload {
 
     /// The same frame once its checksum has been completed in place.
     pub const fn completed(self) -> Self {
-        Self { flags: self.flags & !NEEDS_CSUM, csum_start: 0, csum_offset: 0, ..self }
+        Self {
+            flags: self.flags & !NEEDS_CSUM,
+            csum_start: 0,
+            csum_offset: 0,
+            ..self
+        }
     }
 
     /// How the frame is to be cut, or `None` for a plain frame or a kind unknown to Pontoon.
@@ -121,9 +147,17 @@ impl Offload {
 
     /// Moves the checksum start by `bytes`, after a tag of that length was put into the frame.
     pub const fn shifted(self, bytes: u16) -> Self {
-        let hdr_len = if self.hdr_len == 0 { 0 } else { self.hdr_len.saturating_add(bytes) };
+        let hdr_len = if self.hdr_len == 0 {
+            0
+        } else {
+            self.hdr_len.saturating_add(bytes)
+        };
         if self.is_partial() {
-            Self { csum_start: self.csum_start.saturating_add(bytes), hdr_len, ..self }
+            Self {
+                csum_start: self.csum_start.saturating_add(bytes),
+                hdr_len,
+                ..self
+            }
         } else {
             Self { hdr_len, ..self }
         }
@@ -142,7 +176,10 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// A plain frame whose checksums are all in place.
     pub fn plain(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, offload: Offload::NONE }
+        Self {
+            bytes,
+            offload: Offload::NONE,
+        }
     }
 }
 

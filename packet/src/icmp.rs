@@ -101,7 +101,9 @@ impl Error {
 /// that names no single host.
 pub fn may_be_answered(facts: &Facts) -> bool {
     let Some(ip) = facts.ip() else { return false };
-    let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else { return false };
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else {
+        return false;
+    };
     let single = |addr: Ipv4Addr| !addr.is_multicast() && !addr.is_broadcast();
     let first = ip.fragment.is_none_or(|part| part.offset == 0);
     let error = matches!(ip.l4, L4::Icmp(header) if query(header.kind).is_none());
@@ -113,7 +115,9 @@ pub fn may_be_answered(facts: &Facts) -> bool {
 /// to live, checksums right.
 pub fn echo_reply(frame: &mut Frame<'_>, facts: &Facts) {
     let Some(ip) = facts.ip() else { return };
-    let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else { return };
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else {
+        return;
+    };
     rewrite::set_macs(frame, facts.src_mac, facts.dst_mac);
     let start = usize::from(ip.start);
     let l4 = ip.l4_start();

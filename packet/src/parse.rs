@@ -159,7 +159,12 @@ impl Ip {
 
     /// The IPv4 header carries options, or IPv6 extension headers.
     pub const fn has_options(&self) -> bool {
-        self.header_len > if matches!(self.src, IpAddr::V4(_)) { 20 } else { 40 }
+        self.header_len
+            > if matches!(self.src, IpAddr::V4(_)) {
+                20
+            } else {
+                40
+            }
     }
 }
 
@@ -342,7 +347,10 @@ fn ipv4_header(bytes: &[u8], start: usize) -> Result<Ip, Malformed> {
         return Err(Malformed::IpHeader);
     }
     let flags = u16::from_be_bytes([h[6], h[7]]);
-    let fragment = Fragment { offset: (flags & 0x1fff) * 8, more: flags & 0x2000 != 0 };
+    let fragment = Fragment {
+        offset: (flags & 0x1fff) * 8,
+        more: flags & 0x2000 != 0,
+    };
     Ok(Ip {
         src: Ipv4Addr::new(h[12], h[13], h[14], h[15]).into(),
         dst: Ipv4Addr::new(h[16], h[17], h[18], h[19]).into(),
@@ -362,7 +370,11 @@ fn ipv4_header(bytes: &[u8], start: usize) -> Result<Ip, Malformed> {
 fn check_fragment(fragment: Fragment, payload_len: usize) -> Result<L4, Malformed> {
     let end = usize::from(fragment.offset) + payload_len;
     let ragged = fragment.more && !payload_len.is_multiple_of(8);
-    if end > 65_535 || ragged || payload_len == 0 { Err(Malformed::Fragment) } else { Ok(L4::Fragment) }
+    if end > 65_535 || ragged || payload_len == 0 {
+        Err(Malformed::Fragment)
+    } else {
+        Ok(L4::Fragment)
+    }
 }
 
 /// How many extension headers are walked. RFC 8200 §4.1 names six kinds, one of which may occur
@@ -410,10 +422,17 @@ fn walk_extension_headers(datagram: &[u8], ip: &mut Ip) -> Result<(), Malformed>
         }
         let at = usize::from(ip.header_len);
         let h: &[u8; 8] = chunk(datagram, at).ok_or(Malformed::IpHeader)?;
-        let len = if ip.protocol == 44 { 8 } else { 8 + usize::from(h[1]) * 8 };
+        let len = if ip.protocol == 44 {
+            8
+        } else {
+            8 + usize::from(h[1]) * 8
+        };
         if ip.protocol == 44 {
             let word = u16::from_be_bytes([h[2], h[3]]);
-            let fragment = Fragment { offset: word & 0xfff8, more: word & 1 != 0 };
+            let fragment = Fragment {
+                offset: word & 0xfff8,
+                more: word & 1 != 0,
+            };
             ip.fragment = (fragment.more || fragment.offset != 0).then_some(fragment);
             ip.id = u32::from_be_bytes([h[4], h[5], h[6], h[7]]);
         }
@@ -430,9 +449,10 @@ fn parse_l4(bytes: &[u8], protocol: u8) -> Result<L4, Malformed> {
     match protocol {
         protocol::TCP => parse_tcp(bytes).map(L4::Tcp),
         protocol::UDP => parse_udp(bytes).map(L4::Udp),
-        protocol::ICMP | protocol::ICMPV6 => {
-            bytes.first_chunk().map(|h| L4::Icmp(icmp_header(h))).ok_or(Malformed::Icmp)
-        }
+        protocol::ICMP | protocol::ICMPV6 => bytes
+            .first_chunk()
+            .map(|h| L4::Icmp(icmp_header(h)))
+            .ok_or(Malformed::Icmp),
         _ => Ok(L4::Other),
     }
 }

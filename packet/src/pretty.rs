@@ -66,9 +66,17 @@ fn malformed(f: &mut fmt::Formatter<'_>, reason: Malformed) -> fmt::Result {
 fn print_arp(f: &mut fmt::Formatter<'_>, packet: &Arp) -> fmt::Result {
     match packet.operation {
         arp::REQUEST => {
-            write!(f, "ARP, Request who-has {} tell {}", packet.target_ip, packet.sender_ip)
+            write!(
+                f,
+                "ARP, Request who-has {} tell {}",
+                packet.target_ip, packet.sender_ip
+            )
         }
-        arp::REPLY => write!(f, "ARP, Reply {} is-at {}", packet.sender_ip, packet.sender_mac),
+        arp::REPLY => write!(
+            f,
+            "ARP, Reply {} is-at {}",
+            packet.sender_ip, packet.sender_mac
+        ),
         other => write!(f, "ARP, operation {other}"),
     }
 }
@@ -77,12 +85,20 @@ fn print_ip(f: &mut fmt::Formatter<'_>, ip: &Ip) -> fmt::Result {
     f.write_str(if ip.src.is_ipv4() { "IP " } else { "IP6 " })?;
     match &ip.l4 {
         L4::Tcp(tcp) => {
-            write!(f, "{}.{} > {}.{}: ", ip.src, tcp.src_port, ip.dst, tcp.dst_port)?;
+            write!(
+                f,
+                "{}.{} > {}.{}: ",
+                ip.src, tcp.src_port, ip.dst, tcp.dst_port
+            )?;
             print_tcp(f, ip, tcp)?;
         }
         L4::Udp(udp) => {
             let length = ip.payload_len().saturating_sub(8);
-            write!(f, "{}.{} > {}.{}: ", ip.src, udp.src_port, ip.dst, udp.dst_port)?;
+            write!(
+                f,
+                "{}.{} > {}.{}: ",
+                ip.src, udp.src_port, ip.dst, udp.dst_port
+            )?;
             write!(f, "UDP, payload {length}")?;
         }
         L4::Icmp(header) => {
@@ -92,7 +108,13 @@ fn print_ip(f: &mut fmt::Formatter<'_>, ip: &Ip) -> fmt::Result {
         L4::Fragment => {
             let (offset, more) = ip.fragment.map_or((0, false), |p| (p.offset, p.more));
             let flag = if more { "+" } else { "" };
-            write!(f, "{} > {}: fragment {}", ip.src, ip.dst, protocol_name(ip.protocol))?;
+            write!(
+                f,
+                "{} > {}: fragment {}",
+                ip.src,
+                ip.dst,
+                protocol_name(ip.protocol)
+            )?;
             write!(f, " (id {}, {}@{offset}{flag})", ip.id, ip.payload_len())?;
         }
         L4::Other => write!(f, "{} > {}: {}", ip.src, ip.dst, protocol_name(ip.protocol))?,
@@ -158,4 +180,3 @@ fn protocol_name(number: u8) -> &'static str {
         _ => "ip-proto",
     }
 }
-

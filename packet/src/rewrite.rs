@@ -110,18 +110,28 @@ fn new_icmp_id(header: Icmp, src: Option<Endpoint>, dst: Option<Endpoint>) -> Op
 /// Updates the transport checksum for changed addresses and ports: the one place where full and
 /// half-done sums part.
 fn update_transport(frame: &mut Frame<'_>, ip: &Ip, addresses: Delta, ports: Delta) {
-    let Some(offset) = field_offset(&ip.l4) else { return };
+    let Some(offset) = field_offset(&ip.l4) else {
+        return;
+    };
     let at = ip.l4_start() + usize::from(offset);
     let field = word(frame.bytes, at);
     let covers_addresses = !matches!(ip.l4, L4::Icmp(_)) || ip.src.is_ipv6();
     let new = if is_half_done(frame.offload, ip) {
-        if covers_addresses { addresses.apply_partial(field) } else { field }
+        if covers_addresses {
+            addresses.apply_partial(field)
+        } else {
+            field
+        }
     } else {
         let udp = matches!(ip.l4, L4::Udp(_));
         if udp && field == 0 {
             return;
         }
-        let pseudo = if covers_addresses { addresses } else { Delta::default() };
+        let pseudo = if covers_addresses {
+            addresses
+        } else {
+            Delta::default()
+        };
         match ports.apply(pseudo.apply(field)) {
             0 if udp => 0xffff,
             new => new,

@@ -58,18 +58,30 @@ impl Switch {
     pub fn with_limits(gateway: MacAddr, limits: FdbLimits, seeds: [u64; 4]) -> Self {
         let [a, b, c, d] = seeds;
         let fdb = Fdb::new(limits, RandomState::with_seeds(a, b, c, d));
-        Self { gateway, fdb, members: Vec::new() }
+        Self {
+            gateway,
+            fdb,
+            members: Vec::new(),
+        }
     }
 
     /// Plugs a port in and binds a hardware address to it, which then never moves.
     pub fn add_port(&mut self, id: PortId, mac: MacAddr) {
-        self.plug(Member { id, link: LinkState::Up, host: false });
+        self.plug(Member {
+            id,
+            link: LinkState::Up,
+            host: false,
+        });
         self.fdb.bind(mac, id);
     }
 
     /// Plugs the host's own port in: the one that may use the gateway's address as source.
     pub fn add_host_port(&mut self, id: PortId) {
-        self.plug(Member { id, link: LinkState::Up, host: true });
+        self.plug(Member {
+            id,
+            link: LinkState::Up,
+            host: true,
+        });
     }
 
     /// Pulls a port out, with everything that was bound to it or learned behind it.
@@ -90,8 +102,7 @@ impl Switch {
 
     /// Learns where a frame came from and decides where it goes.
     pub fn forward(&mut self, now: Timestamp, ingress: PortId, facts: &Facts) -> Forward {
-        let reserved =
-            facts.dst_mac.is_bridge_group() || facts.ethertype == ethertype::PAUSE;
+        let reserved = facts.dst_mac.is_bridge_group() || facts.ethertype == ethertype::PAUSE;
         if reserved {
             return Forward::Drop(Refusal::ReservedGroup);
         }
@@ -105,7 +116,11 @@ impl Switch {
             };
         }
         if facts.dst_mac.is_group() {
-            return if facts.vlan.is_none() { Forward::LocalAndFlood } else { Forward::Flood };
+            return if facts.vlan.is_none() {
+                Forward::LocalAndFlood
+            } else {
+                Forward::Flood
+            };
         }
         match self.fdb.lookup(Some(now), facts.dst_mac) {
             Some(port) if port == ingress => Forward::Drop(Refusal::SamePort),
@@ -127,7 +142,10 @@ impl Switch {
 
     /// Every port whose link is up, in ascending order.
     pub fn all_ports(&self) -> impl Iterator<Item = PortId> {
-        self.members.iter().filter(|m| m.link == LinkState::Up).map(|m| m.id)
+        self.members
+            .iter()
+            .filter(|m| m.link == LinkState::Up)
+            .map(|m| m.id)
     }
 
     /// The address is bound to a port.
@@ -172,7 +190,11 @@ impl Switch {
             return Err(Refusal::InvalidSource);
         }
         if src == self.gateway {
-            return if member.host { Ok(()) } else { Err(Refusal::GatewaySource) };
+            return if member.host {
+                Ok(())
+            } else {
+                Err(Refusal::GatewaySource)
+            };
         }
         match self.fdb.learn(now, src, ingress) {
             Learned::BoundElsewhere => Err(Refusal::BoundElsewhere),

@@ -23,7 +23,11 @@ impl Default for FdbLimits {
     /// 4 096 and 1 024 addresses (Linux knows no limit unless `fdb_max_learned` is set), 300 s as
     /// IEEE 802.1Q 8.8.3 and Linux' bridge.
     fn default() -> Self {
-        Self { entries: 4096, entries_per_port: 1024, ageing: Duration::from_secs(300) }
+        Self {
+            entries: 4096,
+            entries_per_port: 1024,
+            ageing: Duration::from_secs(300),
+        }
     }
 }
 
@@ -105,7 +109,9 @@ impl Fdb {
     }
 
     pub(crate) fn is_bound(&self, mac: MacAddr) -> bool {
-        self.entries.get(&mac).is_some_and(|entry| entry.seen.is_none())
+        self.entries
+            .get(&mac)
+            .is_some_and(|entry| entry.seen.is_none())
     }
 
     pub(crate) fn lookup(&self, now: Option<Timestamp>, mac: MacAddr) -> Option<PortId> {
@@ -142,7 +148,8 @@ impl Fdb {
 
     /// Forgets what was learned behind `port`; with its bindings when it is `unplugged`.
     pub(crate) fn flush_learned(&mut self, port: PortId) {
-        self.entries.retain(|_, entry| entry.port != port || entry.seen.is_none());
+        self.entries
+            .retain(|_, entry| entry.port != port || entry.seen.is_none());
         self.learned -= self.per_port.remove(&port).unwrap_or(0);
     }
 
@@ -184,14 +191,24 @@ impl Fdb {
     }
 
     fn insert(&mut self, now: Timestamp, mac: MacAddr, port: PortId) {
-        self.entries.insert(mac, Entry { port, seen: Some(now) });
+        self.entries.insert(
+            mac,
+            Entry {
+                port,
+                seen: Some(now),
+            },
+        );
         *self.per_port.entry(port).or_insert(0) += 1;
         self.learned += 1;
         self.next_sweep.get_or_insert(now + self.limits.ageing);
     }
 
     fn forget(&mut self, mac: MacAddr) {
-        if let Some(Entry { port, seen: Some(_) }) = self.entries.remove(&mac) {
+        if let Some(Entry {
+            port,
+            seen: Some(_),
+        }) = self.entries.remove(&mac)
+        {
             self.learned -= 1;
             if let Some(count) = self.per_port.get_mut(&port) {
                 *count -= 1;
@@ -215,7 +232,12 @@ impl Fdb {
         let ageing = self.limits.ageing;
         let mut oldest: Option<Timestamp> = None;
         let before = self.learned;
-        let Self { entries, per_port, learned, .. } = self;
+        let Self {
+            entries,
+            per_port,
+            learned,
+            ..
+        } = self;
         entries.retain(|_, entry| {
             let Some(seen) = entry.seen else { return true };
             if now.since(seen) >= ageing {

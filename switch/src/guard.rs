@@ -19,7 +19,10 @@ pub struct Guard {
 impl Guard {
     /// A guard that lets only `mac` and `addresses` through as sources.
     pub fn new(mac: MacAddr, addresses: &[IpAddr]) -> Self {
-        Self { mac, addresses: addresses.to_vec() }
+        Self {
+            mac,
+            addresses: addresses.to_vec(),
+        }
     }
 
     /// Whether the port's owner may send this.

@@ -1,0 +1,1 @@
+//! The control plane: what users asked for.

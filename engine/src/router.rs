@@ -1,0 +1,432 @@
+//! The network layer: what may be routed, where it goes, and as whom.
+//!
+//! Nothing is edited here before everything is decided: a refused datagram is quoted to its sender
+//! as it came, and a connection enters the table only once its first packet has passed every check
+//! (`new_flow`). The edit itself is in `output`.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use pontoon_nat::{ConnId, Direction, Lookup, Owner, Pending, Refusal, SourceNat};
+use pontoon_packet::{Facts, Frame, Ip, L4, Timestamp, checksum, icmp, parse};
+
+use crate::config::PortId;
+use crate::datapath::{Datapath, Transmit};
+use crate::drop::DropReason;
+use crate::output::Hop;
+use crate::route::InterfaceId;
+
+/// How a datagram came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// The interface it was addressed to.
+    pub(crate) interface: InterfaceId,
+    /// The port it came from.
+    pub(crate) ingress: PortId,
+    /// Size of the largest fragment it was put together from, in bytes of IP datagram; it is cut
+    /// again to no more than that.
+    pub(crate) fragment_to: u16,
+}
+
+/// A refusal, and what the sender is told of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: DropReason,
+    pub(crate) report: Option<icmp::Error>,
+}
+
+impl<R: Into<DropReason>> From<R> for Failure {
+    fn from(reason: R) -> Self {
+        Self {
+            reason: reason.into(),
+            report: None,
+        }
+    }
+}
+
+impl Failure {
+    const fn reported(reason: DropReason, report: icmp::Error) -> Self {
+        Self {
+            reason,
+            report: Some(report),
+        }
+    }
+}
+
+impl Datapath {
+    /// Takes an IPv4 datagram, or a part of one, that was addressed to the engine.
+    pub(crate) fn datagram(
+        &mut self,
+        now: Timestamp,
+        interface: InterfaceId,
+        ingress: PortId,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), DropReason> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted);
+        };
+        self.check_addresses(interface, ip)?;
+        if ip.has_options() && has_source_route(frame, ip) {
+            return Err(DropReason::SourceRoute);
+        }
+        let arrival = Arrival {
+            interface,
+            ingress,
+            fragment_to: u16::MAX,
+        };
+        if ip.fragment.is_none() {
+            return self.route_whole(now, arrival, frame, facts, out);
+        }
+        let whole = self
+            .reassembler
+            .insert(now, Owner(ingress.0), frame.bytes, facts)?;
+        let Some(mut whole) = whole else {
+            return Ok(());
+        };
+        self.counters.reassembled += 1;
+        let facts = parse(&whole.bytes)?;
+        let arrival = Arrival {
+            fragment_to: whole.largest_fragment,
+            ..arrival
+        };
+        self.route_whole(
+            now,
+            arrival,
+            &mut Frame::plain(&mut whole.bytes),
+            &facts,
+            out,
+        )
+    }
+
+    fn route_whole(
+        &mut self,
+        now: Timestamp,
+        arrival: Arrival,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), DropReason> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted);
+        };
+        let outcome = if !checksum::transport_is_valid(frame, ip) {
+            Err(DropReason::BadChecksum.into())
+        } else if matches!(ip.l4, L4::Icmp(header) if icmp::is_error(header.kind)) {
+            self.route_error(now, arrival, frame, facts, out)
+        } else {
+            match self
+                .nat
+                .lookup(now, ip, || self.is_local(arrival.interface, ip.dst))
+            {
+                Ok(Lookup::Known { id, direction }) => {
+                    self.known_flow(now, arrival, (id, direction), frame, facts, out)
+                }
+                Ok(Lookup::New(pending)) => self.new_flow(now, arrival, pending, frame, facts, out),
+                Err(refusal) => Err(refusal.into()),
+            }
+        };
+        outcome.map_err(|failure| {
+            if let Some(error) = failure.report {
+                self.report(now, arrival, frame, facts, error, out);
+            }
+            failure.reason
+        })
+    }
+
+    fn known_flow(
+        &mut self,
+        now: Timestamp,
+        arrival: Arrival,
+        flow: (ConnId, Direction),
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), Failure> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted.into());
+        };
+        let (id, direction) = flow;
+        self.nat.track(now, id, direction, frame, ip)?;
+        let translation = self.nat.translation(id, direction);
+        let cached = self.cache.get(now, id, direction).copied();
+        if let Some(path) = cached
+            && ip.ttl > 1
+            && arrival.fragment_to == u16::MAX
+            && fits(frame, ip, path.mtu)
+        {
+            self.counters.cached += 1;
+            return Ok(self.follow(path, translation, frame, facts, out)?);
+        }
+        let dst = translation.dst.map_or(ip.dst, |end| end.addr);
+        let hop = self.route(arrival.interface, dst)?;
+        self.check_transit(arrival, &hop, frame, ip)?;
+        self.carry(
+            now,
+            arrival,
+            hop,
+            translation,
+            Some(flow),
+            frame,
+            facts,
+            out,
+        )
+    }
+
+    fn new_flow(
+        &mut self,
+        now: Timestamp,
+        arrival: Arrival,
+        pending: Pending,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), Failure> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted.into());
+        };
+        if !pending.is_published() && self.is_local(arrival.interface, ip.dst) {
+            return self.serve(arrival, frame, facts, out);
+        }
+        let hop = self.route(arrival.interface, pending.destination().addr)?;
+        let source = self.policy(arrival.interface, hop.interface, &pending)?;
+        self.check_transit(arrival, &hop, frame, ip)?;
+        let owner = pending.owner().unwrap_or(Owner(arrival.ingress.0));
+        let id = self
+            .nat
+            .admit(now, pending, source, owner, frame, ip)
+            .map_err(report_lack_of_room)?;
+        let flow = (id, Direction::Original);
+        let translation = self.nat.translation(id, Direction::Original);
+        self.carry(
+            now,
+            arrival,
+            hop,
+            translation,
+            Some(flow),
+            frame,
+            facts,
+            out,
+        )
+    }
+
+    /// An ICMP error about a flow is translated with it; any other is dropped.
+    fn route_error(
+        &mut self,
+        now: Timestamp,
+        arrival: Arrival,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), Failure> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted.into());
+        };
+        if ip.ttl <= 1 {
+            return Err(DropReason::TtlExceeded.into());
+        }
+        self.nat.translate_error(now, frame, facts)?;
+        let facts = parse(frame.bytes).map_err(DropReason::Malformed)?;
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted.into());
+        };
+        let hop = self.route(arrival.interface, ip.dst)?;
+        self.carry(
+            now,
+            arrival,
+            hop,
+            Default::default(),
+            None,
+            frame,
+            &facts,
+            out,
+        )
+    }
+
+    /// What is addressed to the gateway or to an uplink and translated to nobody.
+    fn serve(
+        &mut self,
+        arrival: Arrival,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), Failure> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted.into());
+        };
+        if self.is_left_to_kernel(arrival.interface) {
+            return Err(DropReason::LeftToKernel.into());
+        }
+        if self.host_port(arrival.interface).is_some() && self.is_gateway(arrival.interface, ip.dst)
+        {
+            return Ok(self.pass_to_host(arrival.interface, arrival.ingress, frame, out)?);
+        }
+        match ip.l4 {
+            L4::Icmp(header) if header.kind == icmp::kind::ECHO && header.code == 0 => {
+                self.counters.echo_answered += 1;
+                icmp::echo_reply(frame, facts);
+                Ok(self.send(arrival.ingress, frame, out)?)
+            }
+            L4::Icmp(_) => Err(DropReason::NoService.into()),
+            L4::Tcp(_) | L4::Udp(_) => Err(Failure::reported(
+                DropReason::NoService,
+                icmp::Error::PortUnreachable,
+            )),
+            L4::Fragment | L4::Other => Err(Failure::reported(
+                DropReason::NoService,
+                icmp::Error::ProtocolUnreachable,
+            )),
+        }
+    }
+
+    /// The way to `dst` for what came in at `from`.
+    pub(crate) fn route(&self, from: InterfaceId, dst: IpAddr) -> Result<Hop, Failure> {
+        let outside = self
+            .uplink_of(from)
+            .and_then(|uplink| uplink.routes.lookup(dst));
+        let found = match (self.connected.lookup(dst), outside) {
+            (Some((inner, _)), Some((outer, route))) if outer.prefix_len() > inner.prefix_len() => {
+                Some(route)
+            }
+            (Some((_, route)), _) | (None, Some((_, route))) => Some(route),
+            (None, None) => None,
+        };
+        let route = found.ok_or(Failure::reported(
+            DropReason::NoRoute,
+            icmp::Error::NetworkUnreachable,
+        ))?;
+        Ok(Hop {
+            interface: route.interface,
+            next: route.gateway.unwrap_or(dst),
+        })
+    }
+
+    /// Whether a new flow may go from one interface to the other, and whose name it bears there.
+    fn policy(
+        &self,
+        from: InterfaceId,
+        to: InterfaceId,
+        pending: &Pending,
+    ) -> Result<SourceNat, DropReason> {
+        let published = pending.is_published();
+        match (from, to) {
+            (InterfaceId::Network(a), InterfaceId::Network(b)) if a == b && !published => {
+                Ok(SourceNat::Keep)
+            }
+            (InterfaceId::Network(_), InterfaceId::Network(_)) if published => self
+                .address_of(to)
+                .map(SourceNat::Fixed)
+                .ok_or(DropReason::NoRoute),
+            (InterfaceId::Network(_), InterfaceId::Uplink(_)) => self
+                .address_of(to)
+                .map(SourceNat::Masquerade)
+                .ok_or(DropReason::NoRoute),
+            (InterfaceId::Uplink(_), InterfaceId::Network(_)) if published => Ok(SourceNat::Keep),
+            _ => Err(DropReason::Isolated),
+        }
+    }
+
+    /// Time to live and size, before anything is edited.
+    fn check_transit(
+        &self,
+        arrival: Arrival,
+        hop: &Hop,
+        frame: &Frame<'_>,
+        ip: &Ip,
+    ) -> Result<(), Failure> {
+        if ip.ttl <= 1 {
+            return Err(Failure::reported(
+                DropReason::TtlExceeded,
+                icmp::Error::TtlExceeded,
+            ));
+        }
+        let mtu = self.mtu_of(hop.interface);
+        let size = arrival.fragment_to.min(mtu);
+        let whole = fits(frame, ip, mtu) || (arrival.fragment_to <= mtu && size > 0);
+        if whole || !ip.dont_fragment {
+            return Ok(());
+        }
+        let error = icmp::Error::FragmentationNeeded { mtu };
+        Err(Failure::reported(DropReason::FragmentationNeeded, error))
+    }
+
+    /// RFC 1812 §5.3.7, and that a source belongs where it claims to be.
+    fn check_addresses(&self, interface: InterfaceId, ip: &Ip) -> Result<(), DropReason> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else {
+            return Err(DropReason::NotRouted);
+        };
+        if is_martian(src) || src.is_multicast() || src.is_broadcast() || src == dst {
+            return Err(DropReason::Martian);
+        }
+        if is_martian(dst) || dst.is_link_local() {
+            return Err(DropReason::Martian);
+        }
+        if dst.is_multicast() || dst.is_broadcast() || self.is_subnet_broadcast(dst.into()) {
+            return Err(DropReason::NotUnicast);
+        }
+        self.check_source(interface, ip.src)
+    }
+
+    fn check_source(&self, interface: InterfaceId, src: IpAddr) -> Result<(), DropReason> {
+        if self.is_local(interface, src) {
+            let from_host = self.host_port(interface).is_some();
+            return if from_host {
+                Ok(())
+            } else {
+                Err(DropReason::Martian)
+            };
+        }
+        let home = self.connected.lookup(src).map(|(_, route)| route.interface);
+        match interface {
+            InterfaceId::Network(_) if home == Some(interface) => Ok(()),
+            InterfaceId::Uplink(_) if home.is_none() => Ok(()),
+            _ => Err(DropReason::ForeignSource),
+        }
+    }
+}
+
+/// Whether a datagram leaves in one piece, or a super-frame in segments that do.
+pub(crate) fn fits(frame: &Frame<'_>, ip: &Ip, mtu: u16) -> bool {
+    if !frame.offload.is_super_frame() {
+        return ip.total_len <= u32::from(mtu);
+    }
+    let transport = match ip.l4 {
+        L4::Tcp(header) => usize::from(header.header_len),
+        L4::Udp(_) => 8,
+        L4::Icmp(_) | L4::Fragment | L4::Other => 0,
+    };
+    usize::from(ip.header_len) + transport + usize::from(frame.offload.gso_size) <= usize::from(mtu)
+}
+
+/// `0/8` and `127/8`, which must not be seen on a wire (RFC 1812 §4.2.2.11).
+const fn is_martian(addr: Ipv4Addr) -> bool {
+    addr.octets()[0] == 0 || addr.is_loopback()
+}
+
+/// Loose (131) or strict (137) source routing among the IPv4 options (RFC 791 §3.1).
+fn has_source_route(frame: &Frame<'_>, ip: &Ip) -> bool {
+    let mut options = &frame.bytes[usize::from(ip.start) + 20..ip.l4_start()];
+    while let Some((&kind, rest)) = options.split_first() {
+        match kind {
+            0 => return false,
+            1 => options = rest,
+            131 | 137 => return true,
+            _ => match rest.first() {
+                Some(&len) if len >= 2 && usize::from(len) <= options.len() => {
+                    options = &options[usize::from(len)..];
+                }
+                _ => return false,
+            },
+        }
+    }
+    false
+}
+
+fn report_lack_of_room(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::TableFull | Refusal::ShareFull | Refusal::PortsExhausted => {
+            Failure::reported(refusal.into(), icmp::Error::AdministrativelyProhibited)
+        }
+        other => other.into(),
+    }
+}
