@@ -406,14 +406,11 @@ mod tests {
         for second in 1..=2 {
             n.handle_timeout(Timestamp::from_secs(second), &mut events);
         }
-        assert_eq!(
-            events,
-            [Event::Ask(Ask {
-                addr: ADDR,
-                to: MacAddr::BROADCAST
-            }); 2]
-                .to_vec()
-        );
+        let ask = Event::Ask(Ask {
+            addr: ADDR,
+            to: MacAddr::BROADCAST,
+        });
+        assert_eq!(events, [ask.clone(), ask]);
         events.clear();
         n.handle_timeout(Timestamp::from_secs(3), &mut events);
         assert_eq!(events, [Event::Failed(ADDR, vec![waiting(1)])]);
