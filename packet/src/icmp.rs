@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::checksum::{Delta, checksum};
+use crate::parse::protocol;
 use crate::{Facts, Frame, L4, rewrite};
 
 /// Message types.
@@ -97,7 +98,7 @@ impl Error {
 }
 
 /// Whether the datagram may be answered with an ICMP error at all (RFC 1812 §4.3.2.7): not when it
-/// is an ICMP error itself, was sent to a group, is not the first fragment, or comes from an address
+/// is an ICMP error itself (or a fragment of ICMP, which may be one), was sent to a group, is not the first fragment, or comes from an address
 /// that names no single host.
 pub fn may_be_answered(facts: &Facts) -> bool {
     let Some(ip) = facts.ip() else { return false };
@@ -106,7 +107,11 @@ pub fn may_be_answered(facts: &Facts) -> bool {
     };
     let single = |addr: Ipv4Addr| !addr.is_multicast() && !addr.is_broadcast();
     let first = ip.fragment.is_none_or(|part| part.offset == 0);
-    let error = matches!(ip.l4, L4::Icmp(header) if query(header.kind).is_none());
+    let error = match ip.l4 {
+        L4::Icmp(header) => query(header.kind).is_none(),
+        L4::Fragment => ip.protocol == protocol::ICMP,
+        L4::Tcp(_) | L4::Udp(_) | L4::Other => false,
+    };
     let named = single(src) && !src.is_unspecified() && !src.is_loopback();
     named && single(dst) && !facts.dst_mac.is_group() && first && !error
 }

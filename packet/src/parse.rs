@@ -40,7 +40,7 @@ pub mod protocol {
 /// rule that every receiver relies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
-    /// Shorter than an Ethernet header, or cut inside a VLAN tag.
+    /// Shorter than an Ethernet header, cut inside a VLAN tag, or more than eight tags deep.
     Ethernet,
     /// ARP that is cut, or not Ethernet/IPv4 (`hlen` ≠ 6, `plen` ≠ 4, `htype` ≠ 1).
     Arp,
@@ -261,6 +261,9 @@ pub fn parse(bytes: &[u8]) -> Result<Facts, Malformed> {
     let mut l3_start = 14;
     let mut vlan = None;
     while matches!(ethertype, ethertype::VLAN | ethertype::QINQ) {
+        if l3_start == 14 + 4 * MAX_VLAN_TAGS {
+            return Err(Malformed::Ethernet);
+        }
         let tag: &[u8; 4] = chunk(bytes, l3_start).ok_or(Malformed::Ethernet)?;
         vlan = vlan.or(Some(u16::from_be_bytes([tag[0], tag[1]])));
         ethertype = u16::from_be_bytes([tag[2], tag[3]]);
@@ -376,6 +379,9 @@ fn check_fragment(fragment: Fragment, payload_len: usize) -> Result<L4, Malforme
         Ok(L4::Fragment)
     }
 }
+
+/// How many VLAN tags are walked: Linux' `VLAN_MAX_DEPTH` (`include/linux/if_vlan.h`).
+const MAX_VLAN_TAGS: usize = 8;
 
 /// How many extension headers are walked. RFC 8200 §4.1 names six kinds, one of which may occur
 /// twice; a longer chain serves no receiver.

@@ -151,6 +151,9 @@ impl Fdb {
         self.entries
             .retain(|_, entry| entry.port != port || entry.seen.is_none());
         self.learned -= self.per_port.remove(&port).unwrap_or(0);
+        if self.learned == 0 {
+            self.next_sweep = None;
+        }
     }
 
     pub(crate) fn unplug(&mut self, port: PortId) {

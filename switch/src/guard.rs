@@ -68,13 +68,14 @@ impl Guard {
     }
 }
 
-/// ICMPv6 router advertisement and redirect; a fragment of ICMPv6 could hide one (RFC 6980), and
+/// ICMPv6 router advertisement and redirect; a fragment of ICMPv6, or one that goes on with an
+/// extension header (0, 43, 44, 60), could hide one (RFC 6980, RFC 7113), and
 /// neighbour discovery is never fragmented.
 fn plays_router(ip: &Ip) -> bool {
     const ICMPV6: u8 = 58;
     match ip.l4 {
         L4::Icmp(icmp) => ip.src.is_ipv6() && matches!(icmp.kind, 134 | 137),
-        L4::Fragment => ip.src.is_ipv6() && ip.protocol == ICMPV6,
+        L4::Fragment => ip.src.is_ipv6() && matches!(ip.protocol, ICMPV6 | 0 | 43 | 44 | 60),
         L4::Tcp(_) | L4::Udp(_) | L4::Other => false,
     }
 }

@@ -1,0 +1,114 @@
+//! The bridge's and the guard's rules, on whole frames.
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+
+use pontoon_packet::build::Packet;
+use pontoon_packet::{Facts, MacAddr, Timestamp, parse};
+use pontoon_switch::{FdbLimits, Forward, Guard, LinkState, PortId, Refusal, Switch};
+
+const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
+const T0: Timestamp = Timestamp::from_secs(1);
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 1, n])
+}
+
+fn frame(src: MacAddr, dst: MacAddr) -> Facts {
+    parse(&Packet::ethernet(src, dst).payload(&[0; 46]).build()).unwrap()
+}
+
+fn switch(limits: FdbLimits) -> Switch {
+    let mut switch = Switch::with_limits(GATEWAY, limits, [1, 2, 3, 4]);
+    for n in 1..=3 {
+        switch.add_port(PortId(n.into()), mac(n));
+    }
+    switch
+}
+
+#[test]
+fn learned_address_is_unicast_until_it_ages() {
+    let mut s = switch(FdbLimits::default());
+    s.forward(T0, PortId(1), &frame(mac(9), MacAddr::BROADCAST));
+    let to = frame(mac(2), mac(9));
+    let age = |secs| T0 + Duration::from_secs(secs);
+    assert_eq!(
+        s.forward(age(299), PortId(2), &to),
+        Forward::Unicast(PortId(1))
+    );
+    assert_eq!(s.forward(age(301), PortId(2), &to), Forward::Flood);
+}
+
+#[test]
+fn bound_address_never_moves() {
+    let mut s = switch(FdbLimits::default());
+    let stolen = s.forward(T0, PortId(2), &frame(mac(1), mac(3)));
+    assert_eq!(stolen, Forward::Drop(Refusal::BoundElsewhere));
+    assert_eq!(s.lookup(mac(1)), Some(PortId(1)));
+}
+
+#[test]
+fn full_table_learns_no_more_and_keeps_what_it_knows() {
+    let mut s = switch(FdbLimits {
+        entries: 1,
+        ..FdbLimits::default()
+    });
+    s.forward(T0, PortId(1), &frame(mac(9), MacAddr::BROADCAST));
+    s.forward(T0, PortId(2), &frame(mac(10), MacAddr::BROADCAST));
+    assert_eq!(
+        (s.lookup(mac(9)), s.lookup(mac(10)), s.full()),
+        (Some(PortId(1)), None, 1)
+    );
+}
+
+#[test]
+fn link_that_goes_takes_learned_addresses_and_the_timer_with_it() {
+    let mut s = switch(FdbLimits::default());
+    s.forward(T0, PortId(1), &frame(mac(9), MacAddr::BROADCAST));
+    s.set_link(PortId(1), LinkState::Down);
+    assert_eq!(
+        (s.lookup(mac(9)), s.lookup(mac(1))),
+        (None, Some(PortId(1)))
+    );
+    assert_eq!(s.poll_timeout(), None);
+}
+
+#[test]
+fn refused_sources_and_destinations() {
+    let mut s = switch(FdbLimits::default());
+    let bpdu = MacAddr([1, 0x80, 0xc2, 0, 0, 0]);
+    for (src, dst, why) in [
+        (MacAddr::ZERO, mac(2), Refusal::InvalidSource),
+        (MacAddr::BROADCAST, mac(2), Refusal::InvalidSource),
+        (GATEWAY, mac(2), Refusal::GatewaySource),
+        (mac(1), bpdu, Refusal::ReservedGroup),
+        (mac(9), mac(1), Refusal::SamePort),
+    ] {
+        assert_eq!(
+            s.forward(T0, PortId(1), &frame(src, dst)),
+            Forward::Drop(why)
+        );
+    }
+    assert_eq!(
+        s.flood_ports(PortId(2)).collect::<Vec<_>>(),
+        [PortId(1), PortId(3)]
+    );
+}
+
+#[test]
+fn router_advertisement_cannot_hide_in_a_fragmented_extension_header() {
+    let src: Ipv6Addr = "fe80::1".parse().unwrap();
+    let guard = Guard::new(mac(1), &[Ipv4Addr::new(172, 17, 0, 2).into()]);
+    for inner in [58, 60, 0, 43, 44] {
+        let header = [inner, 0, 0, 1, 0, 0, 0, 1, 58, 0, 1, 4, 0, 0, 0, 0];
+        let frame = Packet::ethernet(mac(1), mac(2))
+            .ipv6(src, src)
+            .protocol(44)
+            .payload(&header);
+        let facts = parse(&frame.build()).unwrap();
+        assert_eq!(
+            guard.check(&facts),
+            Err(Refusal::RouterAdvertisement),
+            "{inner}"
+        );
+    }
+}
