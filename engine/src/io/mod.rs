@@ -1,1 +1,6 @@
 //! The shell: sockets, namespaces, threads and clocks.
+
+pub mod packet_socket;
+mod transmit;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,319 @@
+//! `AF_PACKET` sockets with a receive ring.
+//!
+//! Before working on this file read packet(7) and Linux `net/packet/af_packet.c` (`tpacket_rcv`,
+//! `packet_snd`). A slot of the ring looks like this, all offsets from its start:
+//!
+//! ```text
+//! 0         32             …            tp_mac−10        tp_mac
+//! tpacket2  sockaddr_ll    headroom     virtio_net_hdr   frame (tp_snaplen bytes)
+//! ```
+//!
+//! The kernel takes the outer VLAN tag out of the frame and reports it beside it; it is put back here,
+//! into the headroom. Slots are used in order; a slot belongs to the engine from the moment its status
+//! says so until [`PacketSocket::release`].
+#![allow(unsafe_code, reason = "packet rings have no safe interface: set-up, mapping, status words")]
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pontoon_packet::{Frame, Offload};
+
+/// Bytes of one slot: a super-frame of 64 KiB with Ethernet header and tags, the kernel's headers and
+/// headroom, in whole pages.
+const SLOT: usize = 68 << 10;
+/// Bytes of one block, which the kernel allocates in one piece (or by vmalloc); holds 15 slots.
+const BLOCK: usize = 1 << 20;
+const SLOTS_PER_BLOCK: usize = BLOCK / SLOT;
+/// Room in front of a frame to put a VLAN tag back (4 bytes, rounded to the ring's alignment).
+const HEADROOM: c_int = 16;
+/// Send buffer asked for, in bytes; the kernel gives at most `net.core.wmem_max`. Super-frames count
+/// in it until their receiver has taken them.
+const SEND_BUFFER: c_int = 4 << 20;
+
+/// How much a socket can hold before frames are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize {
+    /// Blocks of 1 MiB with 15 slots each.
+    pub blocks: usize,
+}
+
+impl RingSize {
+    /// 240 slots in 16 MiB, for a sandbox with any number of ports.
+    pub const SHARED: Self = Self { blocks: 16 };
+    /// 60 slots in 4 MiB, for a socket of a single port.
+    pub const SINGLE: Self = Self { blocks: 4 };
+
+    /// Kernel memory of the ring, in bytes.
+    pub const fn bytes(self) -> usize {
+        self.blocks * BLOCK
+    }
+
+    const fn slots(self) -> usize {
+        self.blocks * SLOTS_PER_BLOCK
+    }
+}
+
+/// Which interfaces a socket hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// All of its namespace.
+    AllInterfaces,
+    /// The one with this index.
+    Interface(u32),
+}
+
+/// A frame in the ring, and where it came from.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// Index of the interface it came in by.
+    pub ifindex: u32,
+    /// The frame.
+    pub frame: Frame<'a>,
+}
+
+/// Why a slot holds no frame that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// The kernel cut the frame to fit into the slot.
+    Truncated,
+}
+
+/// A packet socket with its ring.
+#[derive(Debug)]
+pub struct PacketSocket {
+    fd: OwnedFd,
+    ring: NonNull<u8>,
+    size: RingSize,
+    /// Slots taken in all; the next slot is this modulo their number.
+    taken: usize,
+    /// Slots given back in all.
+    released: usize,
+}
+
+// SAFETY: the ring is memory that this value alone uses; nothing in it depends on the thread.
+unsafe impl Send for PacketSocket {}
+
+impl PacketSocket {
+    /// Makes a ring on `fd`, a packet socket that was created with protocol 0 (so that nothing is
+    /// queued yet), and starts to hear.
+    ///
+    /// # Errors
+    /// The kernel refuses an option, the ring's memory, or the binding.
+    pub fn open(fd: OwnedFd, binding: Binding, size: RingSize) -> io::Result<Self> {
+        set_option(&fd, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
+        set_option(&fd, libc::PACKET_RESERVE, &HEADROOM)?;
+        set_option(&fd, libc::PACKET_VNET_HDR, &1)?;
+        set_option(&fd, PACKET_IGNORE_OUTGOING, &1)?;
+        set_option(&fd, libc::PACKET_QDISC_BYPASS, &1)?;
+        let request = libc::tpacket_req {
+            tp_block_size: BLOCK as u32,
+            tp_block_nr: size.blocks as u32,
+            tp_frame_size: SLOT as u32,
+            tp_frame_nr: size.slots() as u32,
+        };
+        set_option(&fd, libc::PACKET_RX_RING, &request)?;
+        nix::sys::socket::setsockopt(
+            &fd,
+            nix::sys::socket::sockopt::SndBuf,
+            &(SEND_BUFFER as usize),
+        )?;
+        let ring = map(&fd, size.bytes())?;
+        let socket = Self { fd, ring, size, taken: 0, released: 0 };
+        bind(&socket.fd, binding)?;
+        Ok(socket)
+    }
+
+    /// Whether the next slot holds a frame. Costs no system call.
+    pub fn is_ready(&self) -> bool {
+        self.taken - self.released < self.size.slots()
+            && self.status(self.taken).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    /// Takes the next slot. The frame may be used until [`release`](Self::release).
+    pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
+        if !self.is_ready() {
+            return None;
+        }
+        let slot = self.slot(self.taken);
+        self.taken += 1;
+        // SAFETY: the status said that the slot is the engine's, and `Acquire` ordered its contents
+        // before; the header is at its start and the slot is aligned to pages.
+        let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+        // SAFETY: the kernel writes the address behind the header, aligned to 16 bytes.
+        let address = unsafe { slot.add(ADDRESS).cast::<libc::sockaddr_ll>().read() };
+        if header.tp_snaplen < header.tp_len {
+            return Some(Err(Unusable::Truncated));
+        }
+        let (start, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
+        assert!(start >= ADDRESS + Offload::LEN && start + len <= SLOT, "slot header out of range");
+        // SAFETY: the range lies in the slot, which is the engine's until it is released, and `self`
+        // is borrowed as long as the frame is.
+        let room = unsafe { std::slice::from_raw_parts_mut(slot.add(ADDRESS + 20).as_ptr(), SLOT - ADDRESS - 20) };
+        let start = start - ADDRESS - 20;
+        let frame = unpack(room, start, len, &header);
+        Some(Ok(Received { ifindex: address.sll_ifindex as u32, frame }))
+    }
+
+    /// Gives all slots that were taken back to the kernel.
+    pub(super) fn release(&mut self) {
+        while self.released < self.taken {
+            self.status(self.released).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+            self.released += 1;
+        }
+    }
+
+    /// The memory that frames lie in.
+    pub(super) fn ring_range(&self) -> std::ops::Range<*const u8> {
+        let start = self.ring.as_ptr().cast_const();
+        start..start.wrapping_add(self.size.bytes())
+    }
+
+    /// Frames lost since the last call because the ring was full.
+    pub fn lost(&self) -> u64 {
+        let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: pointer and length describe `stats`, which the kernel fills.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut stats).cast(),
+                &raw mut len,
+            )
+        };
+        if result == 0 { u64::from(stats.tp_drops) } else { 0 }
+    }
+
+    /// Kernel memory of the ring, in bytes.
+    pub const fn ring_bytes(&self) -> usize {
+        self.size.bytes()
+    }
+
+    fn slot(&self, number: usize) -> NonNull<u8> {
+        let at = number % self.size.slots();
+        let offset = at / SLOTS_PER_BLOCK * BLOCK + at % SLOTS_PER_BLOCK * SLOT;
+        // SAFETY: the offset of a slot lies inside the mapping.
+        unsafe { self.ring.add(offset) }
+    }
+
+    fn status(&self, number: usize) -> &AtomicU32 {
+        // SAFETY: the status is the first word of a slot, aligned, and shared with the kernel, which
+        // accesses it as a whole word too.
+        unsafe { AtomicU32::from_ptr(self.slot(number).cast().as_ptr()) }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for PacketSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` with this length and nobody else unmaps it.
+        unsafe { libc::munmap(self.ring.as_ptr().cast(), self.size.bytes()) };
+    }
+}
+
+/// Where the kernel puts the address: behind the header, aligned to `TPACKET_ALIGNMENT`.
+const ADDRESS: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
+/// Not in every libc; `include/uapi/linux/if_packet.h`.
+const PACKET_IGNORE_OUTGOING: c_int = 23;
+const VLAN_TAG: usize = 4;
+
+/// The frame at `start` of `room`, with its tag put back and its offload header decoded.
+fn unpack<'a>(
+    room: &'a mut [u8],
+    start: usize,
+    len: usize,
+    header: &libc::tpacket2_hdr,
+) -> Frame<'a> {
+    let mut vnet = [0; Offload::LEN];
+    vnet.copy_from_slice(&room[start - Offload::LEN..start]);
+    let offload = Offload::decode(vnet);
+    if header.tp_status & libc::TP_STATUS_VLAN_VALID == 0 || len < 12 {
+        return Frame { bytes: &mut room[start..start + len], offload };
+    }
+    let known = header.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    let tpid: u16 = if known { header.tp_vlan_tpid } else { 0x8100 };
+    room.copy_within(start..start + 12, start - VLAN_TAG);
+    room[start + 8..start + 10].copy_from_slice(&tpid.to_be_bytes());
+    room[start + 10..start + 12].copy_from_slice(&header.tp_vlan_tci.to_be_bytes());
+    Frame {
+        bytes: &mut room[start - VLAN_TAG..start + len],
+        offload: offload.shifted(VLAN_TAG as u16),
+    }
+}
+
+fn set_option<T>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: pointer and length describe `value`, which the kernel only reads.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a fresh shared mapping of the socket's ring; no existing memory is replaced.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            fd.as_raw_fd(),
+            0,
+        )
+    };
+    match NonNull::new(address.cast()) {
+        Some(ring) if address != libc::MAP_FAILED => Ok(ring),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn bind(fd: &OwnedFd, binding: Binding) -> io::Result<()> {
+    let index = match binding {
+        Binding::AllInterfaces => 0,
+        Binding::Interface(index) => index,
+    };
+    let address = link_address(index, libc::ETH_P_ALL as u16);
+    // SAFETY: pointer and length describe `address`, which the kernel only reads.
+    let result = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The address of an interface, as packet sockets use it.
+pub(super) const fn link_address(index: u32, protocol: u16) -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: index as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    }
+}

@@ -1,0 +1,255 @@
+//! Ports and sockets: who hears whom.
+//!
+//! A port is a pair of a socket and an interface index. One batch goes like this:
+//!
+//! ```text
+//! take up to BATCH slots of one ring → process each → flush the queues of all sockets → give the slots back
+//! ```
+//!
+//! A frame that was heard by one socket may be queued at any other, by reference to the ring it lies
+//! in; that is why all queues are flushed before the slots are given back, and why both live here.
+#![allow(unsafe_code, reason = "promises the send queues that ring memory outlives the flush")]
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use pontoon_packet::{Frame, Offload};
+
+use super::packet_socket::{Binding, PacketSocket, RingSize};
+use super::transmit::SendQueue;
+use crate::{PortId, Transmit};
+
+/// Frames taken from one ring before everything they caused is sent. Our choice: enough that a batch
+/// costs few system calls, little enough that the first frame of it does not wait for long.
+pub const BATCH: usize = 64;
+
+/// Names a socket as long as it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub usize);
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    socket: SocketId,
+    ifindex: u32,
+}
+
+struct Endpoint {
+    socket: PacketSocket,
+    ports: HashMap<u32, PortId>,
+    /// Frames that came in by an interface that is no port, or did not fit into a slot.
+    unheard: u64,
+    truncated: u64,
+    lost: u64,
+}
+
+/// Where frames are put while a batch is under way.
+#[derive(Debug)]
+pub struct Outbox {
+    queues: Vec<SendQueue>,
+    places: Vec<Option<Place>>,
+    /// The ring of the batch under way.
+    ring: Range<*const u8>,
+}
+
+// SAFETY: the pointers of the range are only compared, never followed.
+unsafe impl Send for Outbox {}
+
+impl Outbox {
+    fn place(&self, port: PortId) -> Option<Place> {
+        self.places.get(port.0 as usize).copied().flatten()
+    }
+}
+
+impl Transmit for Outbox {
+    fn forward(&mut self, port: PortId, frame: &Frame<'_>) {
+        if !self.ring.contains(&frame.bytes.as_ptr()) {
+            self.emit(port, frame.bytes, frame.offload);
+        } else if let Some(place) = self.place(port) {
+            self.queues[place.socket.0].push_ring(place.ifindex, frame.bytes, frame.offload);
+        }
+    }
+
+    fn emit(&mut self, port: PortId, bytes: &[u8], offload: Offload) {
+        if let Some(place) = self.place(port) {
+            self.queues[place.socket.0].push_copy(place.ifindex, bytes, offload);
+        }
+    }
+}
+
+/// Counters of one socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketCounters {
+    /// Frames lost because the ring was full.
+    pub lost: u64,
+    /// Frames that did not fit into a slot.
+    pub truncated: u64,
+    /// Frames from interfaces that are no ports.
+    pub unheard: u64,
+    /// Messages that the kernel did not take, by errno.
+    pub refused: Vec<(i32, u64)>,
+    /// Memory of the ring, in bytes.
+    pub ring_bytes: usize,
+}
+
+/// All sockets and ports of an engine.
+pub struct Wire {
+    endpoints: Vec<Option<Endpoint>>,
+    outbox: Outbox,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wire {
+    /// No sockets.
+    pub fn new() -> Self {
+        let nowhere = std::ptr::null()..std::ptr::null();
+        let outbox = Outbox { queues: Vec::new(), places: Vec::new(), ring: nowhere };
+        Self { endpoints: Vec::new(), outbox }
+    }
+
+    /// Starts to hear a packet socket.
+    ///
+    /// # Errors
+    /// The kernel refuses the ring or the binding.
+    pub fn add_socket(
+        &mut self,
+        fd: OwnedFd,
+        binding: Binding,
+        size: RingSize,
+    ) -> io::Result<SocketId> {
+        let socket = PacketSocket::open(fd, binding, size)?;
+        let endpoint =
+            Endpoint { socket, ports: HashMap::new(), unheard: 0, truncated: 0, lost: 0 };
+        let free = self.endpoints.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.endpoints.len());
+        if at == self.endpoints.len() {
+            self.endpoints.push(None);
+            self.outbox.queues.push(SendQueue::default());
+        }
+        self.endpoints[at] = Some(endpoint);
+        self.outbox.queues[at] = SendQueue::default();
+        Ok(SocketId(at))
+    }
+
+    /// Closes a socket and forgets its ports.
+    pub fn remove_socket(&mut self, id: SocketId) {
+        if let Some(place) = self.endpoints.get_mut(id.0) {
+            *place = None;
+        }
+        for place in &mut self.outbox.places {
+            *place = place.filter(|place| place.socket != id);
+        }
+    }
+
+    /// Notes that a port is the interface `ifindex`, heard by `socket`.
+    pub fn add_port(&mut self, port: PortId, socket: SocketId, ifindex: u32) {
+        let at = port.0 as usize;
+        if self.outbox.places.len() <= at {
+            self.outbox.places.resize(at + 1, None);
+        }
+        self.outbox.places[at] = Some(Place { socket, ifindex });
+        if let Some(endpoint) = self.endpoint_mut(socket) {
+            endpoint.ports.insert(ifindex, port);
+        }
+    }
+
+    /// Forgets a port.
+    pub fn remove_port(&mut self, port: PortId) {
+        let Some(place) = self.outbox.places.get_mut(port.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        if let Some(endpoint) = self.endpoint_mut(place.socket) {
+            endpoint.ports.remove(&place.ifindex);
+        }
+    }
+
+    /// File descriptor of a socket, to wait for.
+    pub fn raw_fd(&self, id: SocketId) -> Option<RawFd> {
+        Some(self.endpoints.get(id.0)?.as_ref()?.socket.as_raw_fd())
+    }
+
+    /// Numbers of sockets are below this.
+    pub fn places(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether any socket has a frame waiting. Costs no system call.
+    pub fn is_ready(&self) -> bool {
+        self.endpoints.iter().flatten().any(|endpoint| endpoint.socket.is_ready())
+    }
+
+    /// Takes one batch from one socket. Says how many frames it held.
+    pub fn pump(
+        &mut self,
+        id: SocketId,
+        mut each: impl FnMut(PortId, &mut Frame<'_>, &mut Outbox),
+    ) -> usize {
+        let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else { return 0 };
+        self.outbox.ring = endpoint.socket.ring_range();
+        let mut count = 0;
+        while count < BATCH
+            && let Some(received) = endpoint.socket.next()
+        {
+            count += 1;
+            let Ok(mut received) = received else {
+                endpoint.truncated += 1;
+                continue;
+            };
+            match endpoint.ports.get(&received.ifindex) {
+                Some(port) => each(*port, &mut received.frame, &mut self.outbox),
+                None => endpoint.unheard += 1,
+            }
+        }
+        self.flush();
+        if let Some(endpoint) = self.endpoint_mut(id) {
+            endpoint.socket.release();
+        }
+        count
+    }
+
+    /// Lets the engine send on its own account.
+    pub fn send(&mut self, with: impl FnOnce(&mut Outbox)) {
+        self.outbox.ring = std::ptr::null()..std::ptr::null();
+        with(&mut self.outbox);
+        self.flush();
+    }
+
+    /// Counters of every open socket.
+    pub fn counters(&mut self) -> Vec<SocketCounters> {
+        let queues = &self.outbox.queues;
+        let endpoints = self.endpoints.iter_mut().zip(queues);
+        endpoints
+            .filter_map(|(endpoint, queue)| {
+                let endpoint = endpoint.as_mut()?;
+                endpoint.lost += endpoint.socket.lost();
+                Some(SocketCounters {
+                    lost: endpoint.lost,
+                    truncated: endpoint.truncated,
+                    unheard: endpoint.unheard,
+                    refused: queue.refused().collect(),
+                    ring_bytes: endpoint.socket.ring_bytes(),
+                })
+            })
+            .collect()
+    }
+
+    fn flush(&mut self) {
+        for (endpoint, queue) in self.endpoints.iter().zip(&mut self.outbox.queues) {
+            if let Some(endpoint) = endpoint {
+                // SAFETY: queued ring memory belongs to the batch under way, whose slots `pump` gives
+                // back only after this; outside a batch nothing lies in a ring.
+                unsafe { queue.flush(endpoint.socket.as_fd()) };
+            }
+        }
+    }
+
+    fn endpoint_mut(&mut self, id: SocketId) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(id.0)?.as_mut()
+    }
+}

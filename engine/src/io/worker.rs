@@ -1,0 +1,221 @@
+//! The worker thread: poll, process, send.
+//!
+//! One thread owns the datapath and every packet socket. Others talk to it by [`WorkerHandle::call`]:
+//! a closure that runs between two batches. The clock is read once per wake-up.
+//!
+//! Sleeping and waking costs more than handling a small frame, so after a wake-up that brought little
+//! the worker looks at its rings for [`LINGER`] before it sleeps again (request/response traffic), and
+//! after one that brought much it does not (bulk traffic, where the time belongs to the senders).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use pontoon_packet::Timestamp;
+
+use super::packet_socket::{Binding, RingSize};
+use super::wire::{BATCH, SocketCounters, SocketId, Wire};
+use crate::{Datapath, PortId};
+
+/// How long rings are looked at before sleeping, when traffic is request and response.
+const LINGER: Duration = Duration::from_micros(50);
+/// Commands that may wait.
+const COMMANDS: usize = 256;
+/// How long a caller waits for the worker. It answers within a batch; more means that it is stuck.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const WAKE: Token = Token(usize::MAX);
+
+type Command = Box<dyn FnOnce(&mut Worker, Timestamp) + Send>;
+
+/// The worker does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerGone;
+
+impl std::fmt::Display for WorkerGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the worker thread does not answer")
+    }
+}
+
+impl std::error::Error for WorkerGone {}
+
+/// How other threads reach the worker.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    commands: Sender<Command>,
+    waker: std::sync::Arc<Waker>,
+}
+
+impl WorkerHandle {
+    /// Runs `f` on the worker thread between two batches and returns its result.
+    ///
+    /// # Errors
+    /// The worker has ended, or has not answered for ten seconds.
+    pub fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Worker, Timestamp) -> R + Send + 'static,
+    ) -> Result<R, WorkerGone> {
+        let (reply, answer) = bounded(1);
+        let command: Command = Box::new(move |worker, now| {
+            // The caller may have given up waiting; nobody else is interested then.
+            let _ = reply.send(f(worker, now));
+        });
+        self.commands.send_timeout(command, CALL_TIMEOUT).map_err(|_| WorkerGone)?;
+        self.waker.wake().map_err(|_| WorkerGone)?;
+        match answer.recv_timeout(CALL_TIMEOUT) {
+            Ok(result) => Ok(result),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(WorkerGone),
+        }
+    }
+
+    /// Ends the worker after the batch under way.
+    pub fn stop(&self) {
+        // A worker that has ended already needs no telling.
+        let _ = self.call(|worker, _| worker.stopping = true);
+    }
+}
+
+/// The worker's own state.
+pub struct Worker {
+    datapath: Datapath,
+    wire: Wire,
+    poll: Poll,
+    commands: Receiver<Command>,
+    origin: Instant,
+    stopping: bool,
+}
+
+impl Worker {
+    /// Starts a worker thread for `datapath`.
+    ///
+    /// # Errors
+    /// No thread, or no poll instance, can be made.
+    pub fn spawn(datapath: Datapath) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
+        let poll = Poll::new()?;
+        let waker = std::sync::Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (sender, commands) = bounded(COMMANDS);
+        let worker = Self {
+            datapath,
+            wire: Wire::new(),
+            poll,
+            commands,
+            origin: Instant::now(),
+            stopping: false,
+        };
+        let thread =
+            thread::Builder::new().name("pontoon-worker".to_owned()).spawn(|| worker.run())?;
+        Ok((WorkerHandle { commands: sender, waker }, thread))
+    }
+
+    /// The datapath.
+    pub fn datapath(&mut self) -> &mut Datapath {
+        &mut self.datapath
+    }
+
+    /// Starts to hear a packet socket, which was created with protocol 0.
+    ///
+    /// # Errors
+    /// The kernel refuses the ring, the binding, or to wait for it.
+    pub fn add_socket(
+        &mut self,
+        fd: OwnedFd,
+        binding: Binding,
+        size: RingSize,
+    ) -> io::Result<SocketId> {
+        let id = self.wire.add_socket(fd, binding, size)?;
+        if let Some(fd) = self.wire.raw_fd(id) {
+            let registry = self.poll.registry();
+            registry.register(&mut SourceFd(&fd), Token(id.0), Interest::READABLE)?;
+        }
+        Ok(id)
+    }
+
+    /// Closes a socket; its ports hear and say nothing more.
+    pub fn remove_socket(&mut self, id: SocketId) {
+        self.wire.remove_socket(id);
+    }
+
+    /// Connects a port of the datapath with an interface, and announces the gateway there.
+    pub fn connect(&mut self, port: PortId, socket: SocketId, ifindex: u32) {
+        self.wire.add_port(port, socket, ifindex);
+        let Self { wire, datapath, .. } = self;
+        wire.send(|outbox| datapath.announce(port, outbox));
+    }
+
+    /// Takes a port off its interface.
+    pub fn disconnect(&mut self, port: PortId) {
+        self.wire.remove_port(port);
+    }
+
+    /// Counters of the sockets.
+    pub fn socket_counters(&mut self) -> Vec<SocketCounters> {
+        self.wire.counters()
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(64);
+        let mut linger = false;
+        while !self.stopping {
+            if !self.wire.is_ready() && !(linger && self.wait_briefly()) {
+                let timeout = self.time_to_sleep();
+                // An interrupted wait is an early wake-up; there is nothing else that can fail here.
+                let _ = self.poll.poll(&mut events, timeout);
+            }
+            let now = self.now();
+            self.run_commands(now);
+            let frames = self.pump_all(now);
+            linger = frames > 0 && frames < BATCH / 4;
+            if self.datapath.poll_timeout().is_some_and(|at| at <= now) {
+                let Self { datapath, wire, .. } = &mut self;
+                wire.send(|outbox| datapath.handle_timeout(now, outbox));
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.origin.elapsed().as_nanos() as u64)
+    }
+
+    fn time_to_sleep(&self) -> Option<Duration> {
+        if !self.commands.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let due = self.datapath.poll_timeout()?;
+        // Rounded up to what epoll can wait for, so that a wake-up finds its timer due.
+        Some(due.since(self.now()) + Duration::from_millis(1))
+    }
+
+    /// Looks at the rings for a short while. Says whether something has come.
+    fn wait_briefly(&self) -> bool {
+        let end = Instant::now() + LINGER;
+        while Instant::now() < end {
+            if self.wire.is_ready() || !self.commands.is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    fn run_commands(&mut self, now: Timestamp) {
+        while let Ok(command) = self.commands.try_recv() {
+            command(self, now);
+        }
+    }
+
+    /// Takes one batch from every socket. Says how many frames they held.
+    fn pump_all(&mut self, now: Timestamp) -> usize {
+        let Self { wire, datapath, .. } = self;
+        let mut frames = 0;
+        for id in 0..wire.places() {
+            frames += wire.pump(SocketId(id), |port, frame, outbox| {
+                datapath.process(now, port, frame, outbox);
+            });
+        }
+        frames
+    }
+}
