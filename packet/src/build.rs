@@ -141,7 +141,7 @@ impl Packet {
     /// carries; no transport header is written.
     #[must_use]
     pub fn fragment(self, offset: u16, more: bool) -> Self {
-        self.network(|n| n.fragment |= offset / 8 | if more { 0x2000 } else { 0 })
+        self.network(|n| n.fragment |= (offset / 8) | if more { 0x2000 } else { 0 })
     }
 
     /// Adds IPv4 options, padded with zeros to a multiple of four.
@@ -353,7 +353,7 @@ impl Packet {
                 let mut header = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
                 header.extend_from_slice(&seq.to_be_bytes());
                 header.extend_from_slice(&ack.to_be_bytes());
-                header.push(((20 + options.len()) / 4 << 4) as u8);
+                header.push((((20 + options.len()) / 4) << 4) as u8);
                 header.push(*flags);
                 header.extend_from_slice(&window.to_be_bytes());
                 header.extend_from_slice(&[0; 4]);

@@ -1,5 +1,6 @@
 //! The shell: sockets, namespaces, threads and clocks.
 
+pub mod netlink;
 pub mod packet_socket;
 mod transmit;
 pub mod wire;
