@@ -1,7 +1,21 @@
 //! The shell: sockets, namespaces, threads and clocks.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`packet_socket`] | `AF_PACKET` with a receive ring |
+//! | `transmit` | send queues, `sendmmsg` |
+//! | [`wire`] | ports ↔ sockets, batches |
+//! | [`worker`] | the thread that owns the datapath |
+//! | [`netlink`], `shield` | rtnetlink and nf_tables |
+//! | [`namespace`], [`fdpass`] | children inside namespaces, messages with descriptors |
+//! | [`keeper`] | the process that owns the sandbox |
 
+pub mod fdpass;
+pub mod keeper;
+pub mod namespace;
 pub mod netlink;
 pub mod packet_socket;
+mod shield;
 mod transmit;
 pub mod wire;
 pub mod worker;

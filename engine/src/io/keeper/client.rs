@@ -1,0 +1,107 @@
+//! The engine's side of the link to its keeper.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::protocol::{Event, FromKeeper, ReplyBody, Request, RequestBody};
+use crate::io::fdpass::Channel;
+
+/// How long the keeper may take: it forks a child and talks to the kernel.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The keeper could not, or does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeeperError(pub String);
+
+impl fmt::Display for KeeperError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for KeeperError {}
+
+type Answer = Result<(ReplyBody, Vec<OwnedFd>), KeeperError>;
+
+#[derive(Default)]
+struct Waiting {
+    next_id: u64,
+    /// `None` once the keeper is gone.
+    answers: Option<HashMap<u64, Sender<Answer>>>,
+}
+
+/// A link to the keeper that any thread may use.
+#[derive(Clone)]
+pub struct KeeperLink {
+    channel: Arc<Channel>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl KeeperLink {
+    /// Takes over the engine's end of the pair. Events arrive at the receiver, which is closed when the
+    /// keeper ends.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn open(channel: Channel) -> io::Result<(Self, Receiver<Event>)> {
+        let (sender, events) = unbounded();
+        let waiting = Waiting { next_id: 0, answers: Some(HashMap::new()) };
+        let link = Self { channel: Arc::new(channel), waiting: Arc::new(Mutex::new(waiting)) };
+        let reader = link.clone();
+        thread::Builder::new()
+            .name("pontoon-keeper".to_owned())
+            .spawn(move || reader.read(&sender))?;
+        Ok((link, events))
+    }
+
+    /// Asks the keeper for something and waits for the answer.
+    ///
+    /// # Errors
+    /// What the keeper says went wrong, or that it is gone or does not answer.
+    pub fn request(&self, body: RequestBody, fds: &[BorrowedFd<'_>]) -> Answer {
+        let gone = || KeeperError("the keeper is gone".to_owned());
+        let (sender, answer) = bounded(1);
+        let id = {
+            let mut waiting = self.waiting.lock().map_err(|_| gone())?;
+            waiting.next_id += 1;
+            let id = waiting.next_id;
+            waiting.answers.as_mut().ok_or_else(gone)?.insert(id, sender);
+            id
+        };
+        self.channel
+            .send(&Request { id, body }, fds)
+            .map_err(|error| KeeperError(format!("the keeper cannot be reached: {error}")))?;
+        answer
+            .recv_timeout(TIMEOUT)
+            .unwrap_or_else(|_| Err(KeeperError("the keeper does not answer".to_owned())))
+    }
+
+    fn read(&self, events: &Sender<Event>) {
+        while let Ok(Some((message, fds))) = self.channel.receive::<FromKeeper>() {
+            match message {
+                FromKeeper::Event(event) => {
+                    // Nobody listens any more while the engine ends.
+                    let _ = events.send(event);
+                }
+                FromKeeper::Reply { id, body } => {
+                    let waiting = self.waiting.lock();
+                    let asker = waiting.ok().and_then(|mut w| w.answers.as_mut()?.remove(&id));
+                    if let Some(asker) = asker {
+                        // Who asked may have given up.
+                        let _ = asker.send(body.map(|b| (b, fds)).map_err(KeeperError));
+                    }
+                }
+            }
+        }
+        if let Ok(mut waiting) = self.waiting.lock() {
+            waiting.answers = None;
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The keeper: a small process that owns what the engine must not be able to make.
+//!
+//! # Theory of operation
+//!
+//! The keeper is started where the user stands, stays there, and has one thread. It makes the sandbox,
+//! starts the engine with one end of a socket pair, and then waits for four things: requests of the
+//! engine, changes of links in the sandbox, changes of uplinks, signals. It parses no packet.
+//!
+//! | stage | who | what it may do |
+//! |---|---|---|
+//! | start | keeper | what the user may |
+//! | make the sandbox | child | root of a new user namespace; ends |
+//! | run | keeper | what the user may; holds the sandbox's descriptors |
+//! | plug, unplug | child | root inside the sandbox's (or a foreign) user namespace; ends |
+//! | all packet work | engine | nothing: no capability, no new privileges |
+//!
+//! Everything that was made hangs on descriptors: when the keeper ends, the sandbox's interfaces and
+//! with them the containers' end too, and so do the uplinks' shields. When the engine ends, so does the
+//! keeper; when the keeper ends, the engine reads the end of the pair and ends as well.
+
+mod client;
+mod plug;
+pub mod protocol;
+mod uplink;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::fdpass::Channel;
+use super::namespace::{Inside, Privilege, Sandbox};
+use super::netlink::{Change, Netlink};
+pub use client::{KeeperError, KeeperLink};
+use plug::Foreign;
+use protocol::{Event, FromKeeper, Plug, ReplyBody, Request, RequestBody, SandboxId};
+use uplink::Uplinks;
+
+/// Number of the descriptor under which the engine finds its end of the pair.
+pub const ENGINE_FD: i32 = 3;
+
+struct Foreigner {
+    watch: Netlink,
+    user: OwnedFd,
+    net: OwnedFd,
+}
+
+struct Keeper {
+    privilege: Privilege,
+    sandbox: Sandbox,
+    watch: Netlink,
+    foreign: BTreeMap<SandboxId, Foreigner>,
+    next_foreign: u32,
+    uplinks: Uplinks,
+    link: Channel,
+}
+
+/// What has become readable.
+enum Ready {
+    Engine,
+    Signal,
+    Sandbox(SandboxId),
+    Uplinks,
+}
+
+/// Runs the keeper until the engine ends. `engine` is the command that starts the engine; it finds the
+/// pair's other end as descriptor [`ENGINE_FD`].
+///
+/// # Errors
+/// The sandbox or the engine cannot be started.
+pub fn run(engine: Command) -> io::Result<ExitStatus> {
+    let signals = block_signals()?;
+    let privilege = Privilege::of_this_process()?;
+    let mut sandbox = Sandbox::make(privilege)?;
+    let (link, theirs) = Channel::pair()?;
+    let mut child = start(engine, &theirs)?;
+    drop(theirs);
+    let watch = Netlink::from_fd(std::mem::replace(&mut sandbox.watch, link.as_fd().try_clone_to_owned()?));
+    let mut keeper = Keeper {
+        privilege,
+        sandbox,
+        watch,
+        foreign: BTreeMap::new(),
+        next_foreign: 1,
+        uplinks: Uplinks::new()?,
+        link,
+    };
+    keeper.serve(&signals)?;
+    child.wait()
+}
+
+/// Signals that end the keeper are read like everything else it waits for.
+fn block_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGHUP);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+#[allow(unsafe_code, reason = "pre_exec runs between fork and exec")]
+fn start(mut engine: Command, link: &Channel) -> io::Result<Child> {
+    let fd = link.as_fd().as_raw_fd();
+    // SAFETY: `dup2` and `sigprocmask` are async-signal-safe, and nothing else is called.
+    unsafe {
+        engine.pre_exec(move || {
+            SigSet::all().thread_unblock()?;
+            if libc::dup2(fd, ENGINE_FD) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // A descriptor that is already in place would keep its close-on-exec flag.
+            if fd == ENGINE_FD && libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    engine.spawn()
+}
+
+impl Keeper {
+    /// Waits and answers until the engine ends.
+    fn serve(&mut self, signals: &SignalFd) -> io::Result<()> {
+        loop {
+            for ready in self.wait(signals)? {
+                match ready {
+                    Ready::Engine => {
+                        if !self.handle_request()? {
+                            return Ok(());
+                        }
+                    }
+                    Ready::Signal => {
+                        while let Ok(Some(_)) = signals.read_signal() {
+                            self.tell(Event::ShutDown);
+                        }
+                    }
+                    Ready::Sandbox(id) => self.handle_changes(id),
+                    Ready::Uplinks => {
+                        for event in self.uplinks.changes() {
+                            self.tell(event);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self, signals: &SignalFd) -> io::Result<Vec<Ready>> {
+        let shared = [(self.watch.as_fd(), Ready::Sandbox(SandboxId::SHARED))];
+        let foreign = self.foreign.iter().map(|(id, f)| (f.watch.as_fd(), Ready::Sandbox(*id)));
+        let fixed = [
+            (self.link.as_fd(), Ready::Engine),
+            (signals.as_fd(), Ready::Signal),
+            (self.uplinks.as_fd(), Ready::Uplinks),
+        ];
+        let (fds, kinds): (Vec<_>, Vec<_>) =
+            fixed.into_iter().chain(shared).chain(foreign).unzip();
+        let mut polled: Vec<_> =
+            fds.into_iter().map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+        Ok(polled.iter().zip(kinds).filter(|(fd, _)| ready(fd)).map(|(_, kind)| kind).collect())
+    }
+
+    /// Answers one request. `false` when the engine is gone.
+    fn handle_request(&mut self) -> io::Result<bool> {
+        let Some((Request { id, body }, fds)) = self.link.receive::<Request>()? else {
+            return Ok(false);
+        };
+        let (body, fds) = match self.answer(body, fds) {
+            Ok((reply, fds)) => (Ok(reply), fds),
+            Err(error) => (Err(error.to_string()), Vec::new()),
+        };
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        // An engine that is gone is noticed at the next turn.
+        let _ = self.link.send(&FromKeeper::Reply { id, body }, &fds);
+        Ok(true)
+    }
+
+    fn answer(
+        &mut self,
+        body: RequestBody,
+        mut fds: Vec<OwnedFd>,
+    ) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
+        let done = (ReplyBody::Done, Vec::new());
+        match body {
+            RequestBody::Sandbox => self.describe_sandbox(),
+            RequestBody::Plug(spec) => {
+                let missing = || io::Error::other("no namespace came with the request");
+                let target = fds.pop().ok_or_else(missing)?;
+                self.plug(target.as_fd(), &spec)
+            }
+            RequestBody::PlugHost(spec) => {
+                let target = match &self.sandbox.host_net {
+                    Some(net) => net.try_clone()?,
+                    None => std::fs::File::open("/proc/self/ns/net")?.into(),
+                };
+                self.plug(target.as_fd(), &spec)
+            }
+            RequestBody::Unplug { sandbox, ifindex } => self.unplug(sandbox, ifindex).map(|()| done),
+            RequestBody::OpenUplink { interface } => {
+                let (facts, packet) = self.uplinks.open(&interface, self.privilege)?;
+                Ok((ReplyBody::Uplink(facts), vec![packet]))
+            }
+            RequestBody::CloseUplink { interface } => {
+                self.uplinks.close(&interface);
+                Ok(done)
+            }
+            RequestBody::HostRoutes => {
+                Ok((ReplyBody::HostRoutes(uplink::host_routes()?), Vec::new()))
+            }
+        }
+    }
+
+    fn describe_sandbox(&self) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
+        let mut fds = vec![self.sandbox.packet.try_clone()?, self.sandbox.net.try_clone()?];
+        for optional in [&self.sandbox.user, &self.sandbox.host_net] {
+            if let Some(fd) = optional {
+                fds.push(fd.try_clone()?);
+            }
+        }
+        Ok((ReplyBody::Sandbox { unprivileged: self.sandbox.user.is_some() }, fds))
+    }
+
+    fn plug(
+        &mut self,
+        target: BorrowedFd<'_>,
+        spec: &Plug,
+    ) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
+        let plugged = plug::plug(&self.sandbox, self.privilege, target, spec)?;
+        let (sandbox, fds) = match plugged.foreign {
+            None => (SandboxId::SHARED, Vec::new()),
+            Some(Foreign { packet, watch, user, net }) => {
+                let id = SandboxId(self.next_foreign);
+                self.next_foreign += 1;
+                let watch = Netlink::from_fd(watch);
+                self.foreign.insert(id, Foreigner { watch, user, net });
+                (id, vec![packet])
+            }
+        };
+        Ok((ReplyBody::Plugged { sandbox, ifindex: plugged.ifindex }, fds))
+    }
+
+    fn unplug(&mut self, id: SandboxId, ifindex: u32) -> io::Result<()> {
+        if id == SandboxId::SHARED {
+            return plug::unplug(self.sandbox.inside(), ifindex);
+        }
+        let Some(foreigner) = self.foreign.remove(&id) else { return Ok(()) };
+        let inside =
+            Inside { user: Some(foreigner.user.as_fd()), net: Some(foreigner.net.as_fd()) };
+        plug::unplug(inside, ifindex)
+    }
+
+    fn handle_changes(&mut self, sandbox: SandboxId) {
+        let watch = match self.foreign.get_mut(&sandbox) {
+            Some(foreigner) => &mut foreigner.watch,
+            None => &mut self.watch,
+        };
+        let events: Vec<_> = watch
+            .changes()
+            .into_iter()
+            .flatten()
+            .filter_map(|change| match change {
+                Change::LinkGone(ifindex) => Some(Event::LinkGone { sandbox, ifindex }),
+                Change::Link(link) => Some(Event::LinkState {
+                    sandbox,
+                    ifindex: link.index,
+                    running: link.running,
+                    mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+                }),
+                Change::AddressOrRoute => None,
+            })
+            .collect();
+        for event in events {
+            if matches!(event, Event::LinkGone { .. }) {
+                self.foreign.remove(&sandbox);
+            }
+            self.tell(event);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // An engine that is gone is noticed at the next turn.
+        let _ = self.link.send(&FromKeeper::Event(event), &[]);
+    }
+}

@@ -1,0 +1,147 @@
+//! Making interfaces: what runs in the keeper's children.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pontoon_packet::MacAddr;
+
+use super::protocol::Plug;
+use crate::io::namespace::{
+    Inside, Privilege, Sandbox, enter, in_child, is_within, new_network_namespace, owner_of,
+    packet_socket, watch_links,
+};
+use crate::io::netlink::{Netlink, NetlinkError, VethEnd, Watch};
+
+/// An interface that was made.
+#[derive(Debug)]
+pub(super) struct Plugged {
+    /// Index of the engine's end.
+    pub(super) ifindex: u32,
+    /// Set when the engine's end lies in a namespace of its own.
+    pub(super) foreign: Option<Foreign>,
+}
+
+/// A little namespace inside somebody else's user namespace.
+#[derive(Debug)]
+pub(super) struct Foreign {
+    pub(super) packet: OwnedFd,
+    pub(super) watch: OwnedFd,
+    pub(super) user: OwnedFd,
+    pub(super) net: OwnedFd,
+}
+
+/// Connects `target` with the sandbox.
+///
+/// # Errors
+/// A name or an address is taken there, or there is no right to the namespace. Nothing is left behind.
+pub(super) fn plug(
+    sandbox: &Sandbox,
+    privilege: Privilege,
+    target: BorrowedFd<'_>,
+    spec: &Plug,
+) -> io::Result<Plugged> {
+    match foreign_owner(sandbox, privilege, target)? {
+        None => {
+            let (ifindex, _) = in_child(|| {
+                enter(sandbox.inside())?;
+                Ok((connect(target, spec)?, Vec::new()))
+            })?;
+            Ok(Plugged { ifindex, foreign: None })
+        }
+        Some(owner) => plug_foreign(owner, target, spec),
+    }
+}
+
+fn plug_foreign(owner: OwnedFd, target: BorrowedFd<'_>, spec: &Plug) -> io::Result<Plugged> {
+    let (ifindex, fds) = in_child(|| {
+        enter(Inside { user: Some(owner.as_fd()), net: None })?;
+        new_network_namespace()?;
+        let net = std::fs::File::open("/proc/self/ns/net")?.into();
+        let (packet, watch) = (packet_socket()?, watch_links()?);
+        Ok((connect(target, spec)?, vec![packet, watch, net]))
+    })?;
+    let [packet, watch, net] = <[OwnedFd; 3]>::try_from(fds)
+        .map_err(|_| io::Error::other("a descriptor is missing"))?;
+    Ok(Plugged { ifindex, foreign: Some(Foreign { packet, watch, user: owner, net }) })
+}
+
+/// The owner of a namespace over which the sandbox's user namespace has no power.
+fn foreign_owner(
+    sandbox: &Sandbox,
+    privilege: Privilege,
+    target: BorrowedFd<'_>,
+) -> io::Result<Option<OwnedFd>> {
+    let (Privilege::Ordinary, Some(user)) = (privilege, &sandbox.user) else { return Ok(None) };
+    let owner = owner_of(target)?;
+    let ours = is_within(owner.as_fd(), user.as_fd())?;
+    Ok((!ours).then_some(owner))
+}
+
+/// Makes the pair, with one end in the current namespace, and sets both up. Leaves the child in
+/// `target`.
+fn connect(target: BorrowedFd<'_>, spec: &Plug) -> io::Result<u32> {
+    let mut here = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+    let mac: MacAddr = spec.mac.parse().map_err(io::Error::other)?;
+    here.add_veth(
+        VethEnd { name: &spec.host_ifname, mac: None },
+        VethEnd { name: &spec.ifname, mac: Some(mac) },
+        target,
+        spec.mtu,
+    )
+    .map_err(explain)?;
+    let ifindex = here.link(&spec.host_ifname).map_err(io::Error::other)?.index;
+    let configured = here
+        .set_up(ifindex)
+        .map_err(io::Error::other)
+        .and_then(|()| enter(Inside { user: None, net: Some(target) }))
+        .and_then(|()| configure(spec).map_err(io::Error::other));
+    if let Err(error) = configured {
+        // The first error is the one to tell; the pair must go in any case.
+        let _ = here.delete(ifindex);
+        return Err(error);
+    }
+    Ok(ifindex)
+}
+
+fn explain(error: NetlinkError) -> io::Error {
+    match error.source.raw_os_error() {
+        Some(libc::EEXIST) => io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{}: an interface of that name exists already", error.operation),
+        ),
+        Some(libc::EPERM) => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{}: no right to the namespace (it must belong to you)", error.operation),
+        ),
+        _ => io::Error::other(error),
+    }
+}
+
+fn configure(spec: &Plug) -> Result<(), NetlinkError> {
+    const LOOPBACK_INDEX: u32 = 1;
+    let mut there = Netlink::open(Watch::Nothing)?;
+    there.set_up(LOOPBACK_INDEX)?;
+    let link = there.link(&spec.ifname)?;
+    for address in &spec.addresses {
+        there.add_address(link.index, *address)?;
+    }
+    there.set_up(link.index)?;
+    if let Some(gateway) = spec.gateway {
+        there.add_default_route(link.index, gateway)?;
+    }
+    Ok(())
+}
+
+/// Deletes the engine's end of a pair.
+///
+/// # Errors
+/// The namespace cannot be entered any more.
+pub(super) fn unplug(inside: Inside<'_>, ifindex: u32) -> io::Result<()> {
+    let ((), _) = in_child(|| {
+        enter(inside)?;
+        let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+        netlink.delete(ifindex).map_err(io::Error::other)?;
+        Ok(((), Vec::new()))
+    })?;
+    Ok(())
+}

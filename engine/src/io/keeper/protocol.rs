@@ -1,0 +1,165 @@
+//! What engine and keeper say to each other.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Names a network namespace in which engine's ends of interfaces lie: the sandbox is 0, namespaces
+/// made for foreign containers count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SandboxId(pub u32);
+
+impl SandboxId {
+    /// The sandbox.
+    pub const SHARED: Self = Self(0);
+}
+
+/// From the engine.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Comes back with the reply.
+    pub id: u64,
+    /// What is wanted.
+    pub body: RequestBody,
+}
+
+/// What the engine wants of the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum RequestBody {
+    /// The sandbox's descriptors. Reply: [`ReplyBody::Sandbox`].
+    Sandbox,
+    /// Plug a namespace in; its descriptor comes with the request. Reply: [`ReplyBody::Plugged`].
+    Plug(Plug),
+    /// Plug the host in: the namespace that the keeper was started from when it has the right, or
+    /// the sandbox's own for the host. Reply: [`ReplyBody::Plugged`].
+    PlugHost(Plug),
+    /// Delete the engine's end of a veth pair. Reply: [`ReplyBody::Done`].
+    Unplug {
+        /// Where it lies.
+        sandbox: SandboxId,
+        /// Its index there.
+        ifindex: u32,
+    },
+    /// Open an interface of the namespace that the keeper was started from. Reply:
+    /// [`ReplyBody::Uplink`], with a packet socket.
+    OpenUplink {
+        /// Its name.
+        interface: String,
+    },
+    /// Leave an interface to the kernel again. Reply: [`ReplyBody::Done`].
+    CloseUplink {
+        /// Its name.
+        interface: String,
+    },
+    /// All prefixes that the namespace has routes for. Reply: [`ReplyBody::HostRoutes`].
+    HostRoutes,
+}
+
+/// A container's interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plug {
+    /// Name of the engine's end.
+    pub host_ifname: String,
+    /// Name of the container's end.
+    pub ifname: String,
+    /// Hardware address of the container's end.
+    pub mac: String,
+    /// Addresses of the container's end, with their on-link prefixes.
+    pub addresses: Vec<IpNet>,
+    /// Default route.
+    pub gateway: Option<IpAddr>,
+    /// Largest datagram, in bytes.
+    pub mtu: u16,
+}
+
+/// From the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromKeeper {
+    /// The answer to a request.
+    Reply {
+        /// The request's number.
+        id: u64,
+        /// The answer, or what went wrong.
+        body: Result<ReplyBody, String>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// Answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ReplyBody {
+    /// Descriptors: packet socket, network namespace, then the user namespace and the host's network
+    /// namespace where they were made.
+    Sandbox {
+        /// A user namespace was made; descriptors 2 and 3 are there.
+        unprivileged: bool,
+    },
+    /// The interface is there. With a packet socket of its own when `sandbox` is not the shared one.
+    Plugged {
+        /// Where the engine's end lies.
+        sandbox: SandboxId,
+        /// Its index there.
+        ifindex: u32,
+    },
+    /// The uplink, with a packet socket.
+    Uplink(UplinkFacts),
+    /// Prefixes.
+    HostRoutes(Vec<IpNet>),
+    /// It is done.
+    Done,
+}
+
+/// An uplink's interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkFacts {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its hardware address.
+    pub mac: String,
+    /// Its largest datagram, in bytes.
+    pub mtu: u16,
+    /// Up, and with carrier.
+    pub running: bool,
+    /// Its IPv4 addresses, with their on-link prefixes.
+    pub addresses: Vec<IpNet>,
+    /// The next hop of the default route through it.
+    pub gateway: Option<IpAddr>,
+    /// Why the kernel may answer for translated flows as well, when the shield could not be made.
+    pub unshielded: Option<String>,
+}
+
+/// What happens without being asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// The engine's end of an interface is gone, and with it the container's.
+    LinkGone {
+        /// Where it lay.
+        sandbox: SandboxId,
+        /// Its index there.
+        ifindex: u32,
+    },
+    /// The engine's end of an interface has changed.
+    LinkState {
+        /// Where it lies.
+        sandbox: SandboxId,
+        /// Its index there.
+        ifindex: u32,
+        /// Both ends are up.
+        running: bool,
+        /// Largest datagram, in bytes.
+        mtu: u16,
+    },
+    /// An uplink's interface has changed; `None` when it is gone.
+    UplinkChanged {
+        /// Its name.
+        interface: String,
+        /// How it stands.
+        facts: Option<UplinkFacts>,
+    },
+    /// The keeper was asked to end.
+    ShutDown,
+}

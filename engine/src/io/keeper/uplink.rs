@@ -1,0 +1,141 @@
+//! Uplinks: interfaces of the namespace in which the keeper was started.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ipnet::IpNet;
+
+use super::protocol::{Event, UplinkFacts};
+use crate::io::namespace::{Privilege, packet_socket};
+use crate::io::netlink::{Netlink, NetlinkError, Watch};
+use crate::io::shield::Shield;
+
+struct Open {
+    last: UplinkFacts,
+    /// Keeps the kernel quiet as long as it is held.
+    shield: Option<Shield>,
+}
+
+/// The uplinks that are open, and what is heard of them.
+pub(super) struct Uplinks {
+    open: BTreeMap<String, Open>,
+    watch: Netlink,
+}
+
+impl Uplinks {
+    pub(super) fn new() -> io::Result<Self> {
+        let watch = Netlink::open(Watch::Everything).map_err(io::Error::other)?;
+        Ok(Self { open: BTreeMap::new(), watch })
+    }
+
+    /// Opens an interface and shields its addresses.
+    ///
+    /// # Errors
+    /// There is no such interface, it has no IPv4 address, or there is no right to open it.
+    pub(super) fn open(
+        &mut self,
+        interface: &str,
+        privilege: Privilege,
+    ) -> io::Result<(UplinkFacts, OwnedFd)> {
+        if privilege == Privilege::Ordinary {
+            let what = format!(
+                "uplink dev:{interface}: opening an interface of this namespace needs CAP_NET_RAW and \
+                 CAP_NET_ADMIN in it; run as root, or inside a namespace of your own (unshare -Urn)"
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+        let mut facts = facts(interface).map_err(io::Error::other)?;
+        if facts.addresses.is_empty() {
+            let what = format!("uplink dev:{interface}: the interface has no IPv4 address");
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what));
+        }
+        let shield = shield(&mut facts);
+        let packet = packet_socket()?;
+        self.open.insert(interface.to_owned(), Open { last: facts.clone(), shield });
+        Ok((facts, packet))
+    }
+
+    pub(super) fn close(&mut self, interface: &str) {
+        self.open.remove(interface);
+    }
+
+    /// What has changed of the open uplinks.
+    pub(super) fn changes(&mut self) -> Vec<Event> {
+        if self.watch.changes().is_empty() {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        for (interface, open) in &mut self.open {
+            let Ok(mut now) = facts(interface) else {
+                events.push(Event::UplinkChanged { interface: interface.clone(), facts: None });
+                continue;
+            };
+            now.unshielded.clone_from(&open.last.unshielded);
+            if now == open.last {
+                continue;
+            }
+            if now.addresses != open.last.addresses {
+                open.shield = None;
+                open.shield = shield(&mut now);
+            }
+            open.last = now.clone();
+            events.push(Event::UplinkChanged { interface: interface.clone(), facts: Some(now) });
+        }
+        events
+    }
+}
+
+impl AsFd for Uplinks {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+fn shield(facts: &mut UplinkFacts) -> Option<Shield> {
+    match Shield::raise(&facts.interface, facts.ifindex, &facts.addresses) {
+        Ok(shield) => {
+            facts.unshielded = None;
+            Some(shield)
+        }
+        Err(error) => {
+            facts.unshielded = Some(error.to_string());
+            None
+        }
+    }
+}
+
+fn facts(interface: &str) -> Result<UplinkFacts, NetlinkError> {
+    let mut netlink = Netlink::open(Watch::Nothing)?;
+    let link = netlink.link(interface)?;
+    let addresses =
+        netlink.addresses(link.index)?.into_iter().filter(|net| net.addr().is_ipv4()).collect();
+    let gateway = netlink.routes()?.into_iter().find_map(|(prefix, gateway, oif)| {
+        let default = prefix.prefix_len() == 0 && prefix.addr().is_ipv4();
+        gateway.filter(|_| default && oif == Some(link.index))
+    });
+    Ok(UplinkFacts {
+        interface: interface.to_owned(),
+        ifindex: link.index,
+        mac: link.mac.to_string(),
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        running: link.running,
+        addresses,
+        gateway,
+        unshielded: None,
+    })
+}
+
+/// All prefixes that the keeper's namespace has routes for, but the default ones.
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub(super) fn host_routes() -> io::Result<Vec<IpNet>> {
+    let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+    let routes = netlink.routes().map_err(io::Error::other)?;
+    let mut prefixes: Vec<_> =
+        routes.into_iter().map(|(prefix, ..)| prefix).filter(|p| p.prefix_len() > 0).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    Ok(prefixes)
+}
