@@ -1,0 +1,244 @@
+//! What clients and the engine say to each other. One JSON value each way.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+use super::publish::PublishSpec;
+use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
+
+/// What a client wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// The sandbox's user and host network namespaces, as descriptors.
+    Namespaces,
+    /// Plug a namespace in. Descriptors: its network namespace, and a pidfd of its first process when
+    /// the container is one of `run`'s.
+    Attach(AttachSpec),
+    /// Pull a container's namespace out and forget it.
+    Detach {
+        /// Its name.
+        name: String,
+    },
+    /// The first process of a container has ended.
+    Exited {
+        /// The container's id.
+        id: String,
+        /// Its exit status, as a shell would see it.
+        status: i32,
+    },
+    /// All containers.
+    Containers,
+    /// One container, by name or the beginning of its id.
+    Container {
+        /// Which.
+        name: String,
+    },
+    /// End a container's first process: SIGTERM, and SIGKILL after so many seconds.
+    Stop {
+        /// Which.
+        name: String,
+        /// How long to wait in between.
+        seconds: u64,
+    },
+    /// Forget a container that has ended; end it first when forced.
+    Remove {
+        /// Which.
+        name: String,
+        /// Whether it may still run.
+        mode: RemoveMode,
+    },
+    /// Make a network.
+    CreateNetwork(NetworkSpec),
+    /// All networks.
+    Networks,
+    /// Take an empty network away.
+    RemoveNetwork {
+        /// Its name.
+        name: String,
+    },
+    /// Forwarding databases.
+    Fdb,
+    /// Neighbour tables.
+    Neighbours,
+    /// Tracked connections.
+    Flows,
+    /// Counters.
+    Stats,
+    /// Processes, version, uptime, networks, ports.
+    Status,
+    /// End everything.
+    ShutDown,
+}
+
+/// What `rm` does with a container that still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoveMode {
+    /// Refuses.
+    Stopped,
+    /// Ends it (`-f`).
+    Force,
+}
+
+/// A namespace to plug in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttachSpec {
+    /// Its name; generated when it has none.
+    pub name: Option<String>,
+    /// Name of the network.
+    pub network: String,
+    /// Name of the interface inside.
+    pub ifname: String,
+    /// The address asked for.
+    pub ip: Option<IpAddr>,
+    /// The hardware address asked for.
+    pub mac: Option<String>,
+    /// Ports to publish.
+    pub publish: Vec<PublishSpec>,
+    /// What `ps` shows as its command; empty for namespaces that others made.
+    pub command: String,
+    /// Its first process, when it is one of `run`'s.
+    pub pid: Option<i32>,
+    /// Forget it when it ends.
+    pub remove: bool,
+    /// Do not check what it sends.
+    pub unguarded: bool,
+}
+
+/// A network to make.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Its name.
+    pub name: String,
+    /// Its subnet; the next free pool when there is none.
+    pub subnet: Option<String>,
+    /// The gateway's address; the first of the subnet when there is none.
+    pub gateway: Option<IpAddr>,
+    /// `dev:IFACE` or `none`.
+    pub uplink: Option<String>,
+    /// Largest datagram, in bytes.
+    pub mtu: Option<u32>,
+    /// `veth` or `tap`: give the host a port.
+    pub host_port: Option<String>,
+}
+
+/// A container as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerView {
+    /// 64 digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What runs in it; empty for namespaces that others made.
+    pub command: String,
+    /// Its first process, while it runs.
+    pub pid: Option<i32>,
+    /// `running`, `attached` or `exited`.
+    pub state: String,
+    /// Exit status, once it has ended.
+    pub exit_status: Option<i32>,
+    /// Unix time, in seconds.
+    pub created: u64,
+    /// Name of its network.
+    pub network: String,
+    /// Interface inside.
+    pub ifname: String,
+    /// Address with prefix.
+    pub address: IpNet,
+    /// Gateway.
+    pub gateway: IpAddr,
+    /// Hardware address.
+    pub mac: String,
+    /// Largest datagram, in bytes.
+    pub mtu: u16,
+    /// Published ports.
+    pub publish: Vec<PublishSpec>,
+    /// Number of its port in `fdb`, `flows` and `stats`.
+    pub port: u32,
+}
+
+/// A network as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkView {
+    /// 64 digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Number in `fdb` and `arp`.
+    pub number: u32,
+    /// Its subnet.
+    pub subnet: IpNet,
+    /// The gateway's address.
+    pub gateway: IpAddr,
+    /// `dev:IFACE` or `none`.
+    pub uplink: String,
+    /// Largest datagram, in bytes.
+    pub mtu: u16,
+    /// Name of the host's interface, where there is one.
+    pub host_interface: Option<String>,
+    /// Names of its containers that run.
+    pub containers: Vec<String>,
+}
+
+/// A process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+}
+
+/// Everything at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Version of the engine.
+    pub version: String,
+    /// The engine's process.
+    pub engine: Process,
+    /// The keeper's process.
+    pub keeper: Process,
+    /// Seconds since the engine started.
+    pub uptime: u64,
+    /// A user namespace had to be made.
+    pub unprivileged: bool,
+    /// Memory of all receive rings, in bytes.
+    pub ring_bytes: usize,
+    /// Networks.
+    pub networks: Vec<NetworkView>,
+    /// Containers that run.
+    pub ports: Vec<ContainerView>,
+}
+
+/// What the engine answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// Descriptors came along: the user namespace, if one was made, and the host's network namespace.
+    Namespaces {
+        /// A user namespace was made.
+        unprivileged: bool,
+    },
+    /// One container.
+    Container(ContainerView),
+    /// Containers.
+    Containers(Vec<ContainerView>),
+    /// One network.
+    Network(NetworkView),
+    /// Networks.
+    Networks(Vec<NetworkView>),
+    /// Forwarding databases.
+    Fdb(Vec<FdbEntry>),
+    /// Neighbour tables.
+    Neighbours(Vec<NeighbourEntry>),
+    /// Connections.
+    Flows(Vec<FlowEntry>),
+    /// Counters.
+    Stats(Stats),
+    /// Everything at a glance.
+    Status(Box<StatusView>),
+}
+
+/// The answer to a request, or why there is none.
+pub type Answer = Result<Reply, Invalid>;

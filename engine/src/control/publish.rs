@@ -1,0 +1,134 @@
+//! Docker's `-p` grammar: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use pontoon_packet::parse::protocol;
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+const FIELD: &str = "--publish";
+
+/// One published port, with the host's port still to be chosen when it is `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishSpec {
+    /// The address clients use; unspecified for every one.
+    pub address: IpAddr,
+    /// The port clients use.
+    pub host: Option<u16>,
+    /// The container's port.
+    pub container: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl fmt::Display for PublishSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.map_or_else(String::new, |port| port.to_string());
+        let name = protocol_name(self.protocol);
+        write!(f, "{}:{host}->{}/{name}", self.address, self.container)
+    }
+}
+
+/// `tcp` or `udp`.
+pub const fn protocol_name(number: u8) -> &'static str {
+    if number == protocol::UDP { "udp" } else { "tcp" }
+}
+
+/// Reads one `-p` argument, which may stand for a range of ports.
+///
+/// # Errors
+/// In Docker's words, naming the part that is wrong.
+pub fn parse(text: &str) -> Result<Vec<PublishSpec>, Invalid> {
+    let invalid = |reason: String| Invalid::new(FIELD, reason);
+    let (ports, name) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match name.to_ascii_lowercase().as_str() {
+        "tcp" => protocol::TCP,
+        "udp" => protocol::UDP,
+        other => return Err(invalid(format!("Invalid proto: {}", other.escape_default()))),
+    };
+    let (front, container) = ports.rsplit_once(':').unwrap_or(("", ports));
+    let (address, host) = match front.rsplit_once(':') {
+        Some((address, host)) => (parse_address(address)?, host),
+        None => (Ipv4Addr::UNSPECIFIED.into(), front),
+    };
+    if container.is_empty() {
+        return Err(invalid(format!("No port specified: {}<empty>", text.escape_default())));
+    }
+    let container = parse_range(container)
+        .ok_or_else(|| invalid(format!("Invalid containerPort: {}", container.escape_default())))?;
+    let host = match host {
+        "" => None,
+        text => Some(parse_range(text).ok_or_else(|| {
+            invalid(format!("Invalid hostPort: {}", text.escape_default()))
+        })?),
+    };
+    let one = |host, container| PublishSpec { address, host, container, protocol };
+    let Some(host) = host else {
+        return Ok((container.0..=container.1).map(|port| one(None, port)).collect());
+    };
+    if host.1 - host.0 != container.1 - container.0 {
+        return Err(invalid(format!(
+            "Invalid ranges specified for container and host Ports: {}-{} and {}-{}",
+            container.0, container.1, host.0, host.1
+        )));
+    }
+    Ok((host.0..=host.1).zip(container.0..=container.1).map(|(h, c)| one(Some(h), c)).collect())
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, Invalid> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse()
+        .map_err(|_| Invalid::new(FIELD, format!("Invalid ip address: {}", text.escape_default())))
+}
+
+/// A port or a range of ports, in order, without 0.
+fn parse_range(text: &str) -> Option<(u16, u16)> {
+    let port = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+    };
+    match text.split_once('-') {
+        None => port(text).map(|port| (port, port)),
+        Some((low, high)) => Some((port(low)?, port(high)?)).filter(|(low, high)| low <= high),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Vec<String> {
+        parse(text).unwrap().iter().map(PublishSpec::to_string).collect()
+    }
+
+    #[test]
+    fn every_form_of_the_grammar_is_understood() {
+        assert_eq!(shown("8080:80"), ["0.0.0.0:8080->80/tcp"]);
+        assert_eq!(shown("127.0.0.1:53:53/UDP"), ["127.0.0.1:53->53/udp"]);
+        assert_eq!(shown("80"), ["0.0.0.0:->80/tcp"]);
+        assert_eq!(shown("192.0.2.1::80"), ["192.0.2.1:->80/tcp"]);
+        assert_eq!(shown("[::1]:8080:80"), ["::1:8080->80/tcp"]);
+        assert_eq!(shown("9000-9001:80-81"), ["0.0.0.0:9000->80/tcp", "0.0.0.0:9001->81/tcp"]);
+    }
+
+    #[test]
+    fn errors_are_in_dockers_words() {
+        for (text, reason) in [
+            ("8080-80", "Invalid containerPort: 8080-80"),
+            ("-1:80", "Invalid hostPort: -1"),
+            ("0:80", "Invalid hostPort: 0"),
+            ("65536:80", "Invalid hostPort: 65536"),
+            ("8080:0", "Invalid containerPort: 0"),
+            ("8080:", "No port specified: 8080:<empty>"),
+            ("x:8080:80", "Invalid ip address: x"),
+            ("80/sctpx", "Invalid proto: sctpx"),
+            ("+80:80", "Invalid hostPort: +80"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.field.as_str(), error.reason.as_str()), (FIELD, reason), "{text}");
+        }
+        assert!(parse("1-3:80-81").unwrap_err().reason.starts_with("Invalid ranges"));
+    }
+}
