@@ -8,8 +8,10 @@
 //! | [`worker`] | the thread that owns the datapath |
 //! | [`netlink`], `shield` | rtnetlink and nf_tables |
 //! | [`namespace`], [`fdpass`] | children inside namespaces, messages with descriptors |
+//! | [`control`] | the engine process: clients, operations |
 //! | [`keeper`] | the process that owns the sandbox |
 
+pub mod control;
 pub mod fdpass;
 pub mod keeper;
 pub mod namespace;

@@ -1,0 +1,208 @@
+//! How clients and the engine reach each other: a `SOCK_SEQPACKET` unix socket in a private directory.
+//!
+//! A value of any size is sent in pieces of at most [`PIECE`] bytes, each with a first byte that says
+//! whether more follow; descriptors come with the first. What one side accepts of the other is bounded.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::io::fdpass::MAX_FDS;
+
+const PIECE: usize = 60 << 10;
+/// Largest request, in bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Largest reply, in bytes: a full connection table as JSON.
+pub const MAX_REPLY: usize = 64 << 20;
+/// How long one side waits for the other to send or take a piece.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Where the engine of this user keeps its socket and files: `$XDG_RUNTIME_DIR/pontoon`, or a private
+/// directory under `/tmp` for users without one.
+pub fn runtime_directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+        Some(base) => Path::new(&base).join("pontoon"),
+        None => PathBuf::from(format!("/tmp/pontoon-{}", nix::unistd::getuid())),
+    }
+}
+
+/// Name of the socket in the runtime directory.
+pub const SOCKET: &str = "api.sock";
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    fd: OwnedFd,
+}
+
+impl Connection {
+    /// Connects to the engine whose runtime directory this is.
+    ///
+    /// # Errors
+    /// None listens there.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let fd = seqpacket()?;
+        connect(fd.as_raw_fd(), &address(&directory.join(SOCKET))?)?;
+        Ok(Self { fd })
+    }
+
+    /// Limits how long sending and receiving may take.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_patience(&self, receive: Duration) -> io::Result<()> {
+        let patience = |d: Duration| TimeVal::milliseconds(d.as_millis() as i64);
+        setsockopt(&self.fd, sockopt::SendTimeout, &patience(PATIENCE))?;
+        setsockopt(&self.fd, sockopt::ReceiveTimeout, &patience(receive))?;
+        Ok(())
+    }
+
+    /// User id of the other side.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn peer(&self) -> io::Result<u32> {
+        Ok(getsockopt(&self.fd, sockopt::PeerCredentials)?.uid())
+    }
+
+    /// Sends a value.
+    ///
+    /// # Errors
+    /// The other side is gone or does not take it in time.
+    pub fn send(&self, value: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = serde_json::to_vec(value)?;
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut pieces = bytes.chunks(PIECE).peekable();
+        let mut first = true;
+        while let Some(piece) = pieces.next() {
+            let more = [u8::from(pieces.peek().is_some())];
+            let parts = [IoSlice::new(&more), IoSlice::new(piece)];
+            let rights = [ControlMessage::ScmRights(&raw)];
+            let control = if first && !raw.is_empty() { &rights[..] } else { &rights[..0] };
+            sendmsg::<()>(self.fd.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?;
+            first = false;
+        }
+        Ok(())
+    }
+
+    /// Receives a value of at most `limit` bytes; `None` when the other side is gone.
+    ///
+    /// # Errors
+    /// It is too large, malformed, or does not come in time.
+    pub fn receive<T: DeserializeOwned>(
+        &self,
+        limit: usize,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let (mut bytes, mut fds) = (Vec::new(), Vec::new());
+        loop {
+            let Some((piece, more)) = self.receive_piece(&mut fds)? else { return Ok(None) };
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > limit {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too large"));
+            }
+            if !more {
+                return Ok(Some((serde_json::from_slice(&bytes)?, fds)));
+            }
+        }
+    }
+
+    fn receive_piece(&self, fds: &mut Vec<OwnedFd>) -> io::Result<Option<(Vec<u8>, bool)>> {
+        let mut buffer = vec![0; PIECE + 1];
+        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+        let length = {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let received =
+                recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+            for message in received.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(raw) = message {
+                    fds.extend(raw.into_iter().map(owned));
+                }
+            }
+            received.bytes
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        buffer.truncate(length);
+        let more = buffer.remove(0) != 0;
+        Ok(Some((buffer, more)))
+    }
+}
+
+/// The socket on which the engine listens.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Listens in `directory`, for this user only. The caller holds the directory's lock, so a socket
+    /// that is there was left behind.
+    ///
+    /// # Errors
+    /// The path is too long, or the kernel refuses.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(SOCKET);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let fd = seqpacket()?;
+        bind(fd.as_raw_fd(), &address(&path)?)?;
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, private)?;
+        listen(&fd, Backlog::new(BACKLOG)?)?;
+        Ok(Self { fd, path })
+    }
+
+    /// Waits for a client.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn accept(&self) -> io::Result<Connection> {
+        let fd = accept4(self.fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+        Ok(Connection { fd: owned(fd) })
+    }
+
+    /// The socket's path, to be removed at the end.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn seqpacket() -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+fn address(path: &Path) -> io::Result<UnixAddr> {
+    UnixAddr::new(path).map_err(|_| {
+        let what = format!("{}: the path is too long for a socket; set XDG_RUNTIME_DIR", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, what)
+    })
+}
+
+#[allow(unsafe_code, reason = "descriptors arrive as numbers")]
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
