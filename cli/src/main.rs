@@ -1,1 +1,150 @@
-fn main() {}
+//! `pontoon`: containers' networks without root.
+#![deny(unsafe_code)]
+
+mod args;
+mod client;
+mod demo;
+mod run;
+mod show;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pontoon_engine::control::api::{AttachSpec, NetworkSpec, RemoveMode, Reply, Request};
+use pontoon_engine::io::control::transport::runtime_directory;
+
+use args::{Attach, Cli, Command, CreateNetwork, Listing, Network};
+use client::{Client, Failure};
+
+/// Exit status of Pontoon's own errors in `run` and `exec`, as Docker's.
+const OWN_ERROR: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let own_error = match &cli.command {
+        Command::Run(_) | Command::Exec(_) => OWN_ERROR,
+        _ => 1,
+    };
+    match dispatch(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("pontoon: {error}");
+            ExitCode::from(own_error)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Exec(args) => run::exec(&args),
+        Command::Host(args) => run::host(&args),
+        Command::Attach(args) => attach(args),
+        Command::Detach { name } => act(Request::Detach { name }),
+        Command::Ps(args) => show::containers(&Client::open()?, &args),
+        Command::Stop { names, time } => {
+            each(names, |name| Request::Stop { name, seconds: time })
+        }
+        Command::Rm { names, force } => {
+            let mode = if force { RemoveMode::Force } else { RemoveMode::Stopped };
+            each(names, |name| Request::Remove { name, mode })
+        }
+        Command::Port { name, listing } => show::ports(&Client::open()?, name, &listing),
+        Command::Network(network) => dispatch_network(network),
+        Command::Fdb(listing) => show::fdb(&Client::open()?, &listing),
+        Command::Arp(listing) => show::neighbours(&Client::open()?, &listing),
+        Command::Flows(listing) => show::flows(&Client::open()?, &listing),
+        Command::Stats(listing) => show::stats(&Client::open()?, &listing),
+        Command::Status(listing) => show::status(&Client::open()?, &listing),
+        Command::Shutdown => start::shut_down(),
+        Command::Demo => demo::run(),
+        Command::Keeper { leave } => start::keeper(leave),
+        Command::Engine { leave } => start::engine(leave),
+    }
+}
+
+fn dispatch_network(command: Network) -> Result<u8, Failure> {
+    match command {
+        Network::Create(args) => create_network(args),
+        Network::Ls(listing) => show::networks(&Client::open()?, &listing),
+        Network::Inspect { names } => show::inspect_networks(&Client::open()?, &names),
+        Network::Rm { names } => each(names, |name| Request::RemoveNetwork { name }),
+    }
+}
+
+fn create_network(args: CreateNetwork) -> Result<u8, Failure> {
+    let client = start::engine_for_user()?;
+    let spec = NetworkSpec {
+        name: args.name,
+        subnet: args.subnet,
+        gateway: args.gateway,
+        uplink: args.uplink,
+        mtu: args.mtu,
+        host_port: args.host_port,
+    };
+    let Reply::Network(network) = client.ask(&Request::CreateNetwork(spec))? else {
+        return Err(Failure::unexpected());
+    };
+    println!("{}", network.id);
+    Ok(0)
+}
+
+fn attach(args: Attach) -> Result<u8, Failure> {
+    let path = match (&args.netns, args.pid) {
+        (Some(path), _) => path.clone(),
+        (None, Some(pid)) => format!("/proc/{pid}/ns/net").into(),
+        (None, None) => return Err(Failure::own("attach", "give --netns PATH or --pid PID")),
+    };
+    let target = std::fs::File::open(&path)
+        .map_err(|error| Failure::own(&format!("network namespace {}", path.display()), error))?;
+    let client = start::engine_for_container()?;
+    let spec = AttachSpec {
+        name: Some(args.name),
+        network: args.join.network,
+        ifname: args.ifname,
+        ip: args.join.ip,
+        mac: args.join.mac_address,
+        publish: args::publish(&args.join.publish)?,
+        command: String::new(),
+        pid: None,
+        remove: true,
+        unguarded: args.join.no_guard,
+    };
+    let fds = [std::os::fd::AsFd::as_fd(&target)];
+    let (reply, _) = client.exchange(&Request::Attach(spec), &fds)?;
+    let Reply::Container(container) = reply else { return Err(Failure::unexpected()) };
+    println!("{}", container.id);
+    Ok(0)
+}
+
+fn act(request: Request) -> Result<u8, Failure> {
+    Client::open()?.ask(&request)?;
+    Ok(0)
+}
+
+/// Does the same to several things, goes on after an error, and prints the names of those that worked.
+fn each(names: Vec<String>, request: impl Fn(String) -> Request) -> Result<u8, Failure> {
+    let client = Client::open()?;
+    let mut code = 0;
+    for name in names {
+        match client.ask(&request(name.clone())) {
+            Ok(_) => println!("{name}"),
+            Err(error) => {
+                eprintln!("pontoon: {error}");
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Whether a listing is for machines.
+fn is_json(listing: &Listing) -> bool {
+    listing.json
+}
+
+/// The engine's directory, for messages.
+fn directory() -> String {
+    runtime_directory().display().to_string()
+}

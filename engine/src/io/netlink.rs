@@ -129,8 +129,7 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Makes a pair of virtual Ethernet interfaces, one here, the other in `peer_namespace`. Neither
-    /// makes itself an IPv6 link-local address.
+    /// Makes a pair of virtual Ethernet interfaces, one here, the other in `peer_namespace`.
     ///
     /// # Errors
     /// A name is taken, or there is no right to one of the namespaces.
@@ -165,16 +164,20 @@ impl Netlink {
         self.change(operation, RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Gives a link a hardware address.
+    /// Keeps a link from making itself an IPv6 link-local address when it comes up. A link without
+    /// IPv6 (none in the kernel, or an MTU below 1280) makes none anyway.
     ///
     /// # Errors
     /// It is gone, or there is no right to it.
-    pub fn set_mac(&mut self, index: u32, mac: MacAddr) -> Result<()> {
+    pub fn suppress_link_local(&mut self, index: u32) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
-        let operation = format!("set the address of link {index}");
-        self.change(operation, RouteNetlinkMessage::SetLink(message), 0)
+        message.attributes.push(no_link_local());
+        let operation = format!("keep link {index} from an IPv6 link-local address");
+        match self.change(operation, RouteNetlinkMessage::SetLink(message), 0) {
+            Err(error) if error.source.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
+            other => other,
+        }
     }
 
     /// Takes a link away; its peer goes with it. A link that is gone already is no error.
@@ -396,7 +399,6 @@ fn end(end: VethEnd<'_>, mtu: u16) -> LinkMessage {
     if let Some(mac) = end.mac {
         message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
     }
-    message.attributes.push(no_link_local());
     message
 }
 

@@ -161,9 +161,10 @@ fn answer(
 ) -> (Answer, Vec<OwnedFd>, Option<Word>) {
     let word = match request {
         Request::ShutDown => Some(Word::End),
-        Request::Detach { .. } | Request::Exited { .. } | Request::Remove { .. } => {
-            Some(Word::MaybeLeave)
-        }
+        Request::Attach(_)
+        | Request::Detach { .. }
+        | Request::Exited { .. }
+        | Request::Remove { .. } => Some(Word::MaybeLeave),
         _ => None,
     };
     // Waiting for a process to end must not hold up other clients.

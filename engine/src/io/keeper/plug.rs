@@ -91,7 +91,8 @@ fn connect(target: BorrowedFd<'_>, spec: &Plug) -> io::Result<u32> {
     .map_err(explain)?;
     let ifindex = here.link(&spec.host_ifname).map_err(io::Error::other)?.index;
     let configured = here
-        .set_up(ifindex)
+        .suppress_link_local(ifindex)
+        .and_then(|()| here.set_up(ifindex))
         .map_err(io::Error::other)
         .and_then(|()| enter(Inside { user: None, net: Some(target) }))
         .and_then(|()| configure(spec).map_err(io::Error::other));
@@ -122,6 +123,7 @@ fn configure(spec: &Plug) -> Result<(), NetlinkError> {
     let mut there = Netlink::open(Watch::Nothing)?;
     there.set_up(LOOPBACK_INDEX)?;
     let link = there.link(&spec.ifname)?;
+    there.suppress_link_local(link.index)?;
     for address in &spec.addresses {
         there.add_address(link.index, *address)?;
     }

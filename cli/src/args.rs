@@ -1,0 +1,234 @@
+//! The command line. Docker's words where Docker has them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use pontoon_engine::control::Invalid;
+use pontoon_engine::control::publish::{self, PublishSpec};
+
+/// Containers' networks without root: bridge, NAT and published ports in userspace.
+#[derive(Debug, Parser)]
+#[command(name = "pontoon", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command in a network namespace of its own
+    Run(Run),
+    /// Run a command in a container's namespaces
+    Exec(Exec),
+    /// List containers
+    Ps(Ps),
+    /// Stop containers: SIGTERM, and SIGKILL after some seconds
+    Stop {
+        /// Names of containers
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Seconds to wait before SIGKILL
+        #[arg(short, long, default_value_t = 10)]
+        time: u64,
+    },
+    /// Remove containers
+    Rm {
+        /// Names of containers
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// End those that run
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// List a container's published ports
+    Port {
+        /// Name of the container
+        name: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Manage networks
+    #[command(subcommand)]
+    Network(Network),
+    /// Plug an existing network namespace in
+    Attach(Attach),
+    /// Pull a namespace out
+    Detach {
+        /// Name of the container
+        name: String,
+    },
+    /// Show the forwarding databases
+    Fdb(Listing),
+    /// Show the neighbour tables
+    Arp(Listing),
+    /// Show tracked connections
+    Flows(Listing),
+    /// Show counters
+    Stats(Listing),
+    /// Show processes, networks and containers
+    Status(Listing),
+    /// Run a command where the host's ports are
+    Host(Host),
+    /// End all containers, the engine and its keeper
+    Shutdown,
+    /// Show the four scenarios with real traffic
+    Demo,
+    #[command(hide = true)]
+    Keeper {
+        #[arg(long)]
+        leave: bool,
+    },
+    #[command(hide = true)]
+    Engine {
+        #[arg(long)]
+        leave: bool,
+    },
+}
+
+/// Where a container joins.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// Network to join
+    #[arg(long, default_value = "bridge")]
+    pub(crate) network: String,
+    /// Address on the network
+    #[arg(long)]
+    pub(crate) ip: Option<IpAddr>,
+    /// Hardware address
+    #[arg(long)]
+    pub(crate) mac_address: Option<String>,
+    /// Publish a port: [[IP:][HOST]:]CONTAINER[/tcp|udp]
+    #[arg(short, long, value_name = "PORT")]
+    pub(crate) publish: Vec<String>,
+    /// Do not check the container's source addresses
+    #[arg(long, hide = true)]
+    pub(crate) no_guard: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Name of the container
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) join: Join,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Forget the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Add a line to /etc/hosts: NAME:ADDRESS
+    #[arg(long, value_name = "HOST:IP")]
+    pub(crate) add_host: Vec<String>,
+    /// Set an environment variable: NAME=VALUE
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Working directory
+    #[arg(short, long)]
+    pub(crate) workdir: Option<PathBuf>,
+    /// The command
+    #[arg(trailing_var_arg = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Name of the container
+    pub(crate) name: String,
+    /// The command
+    #[arg(trailing_var_arg = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Host {
+    /// The command
+    #[arg(trailing_var_arg = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Also those that have ended
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// Path of a network namespace
+    #[arg(long, conflicts_with = "pid")]
+    pub(crate) netns: Option<PathBuf>,
+    /// A process in the network namespace
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Name of the container
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Name of the interface inside
+    #[arg(long, default_value = "eth0")]
+    pub(crate) ifname: String,
+    #[command(flatten)]
+    pub(crate) join: Join,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// Make a network
+    Create(CreateNetwork),
+    /// List networks
+    Ls(Listing),
+    /// Show networks as JSON
+    Inspect {
+        /// Names of networks
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Remove networks
+    Rm {
+        /// Names of networks
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateNetwork {
+    /// Name of the network
+    pub(crate) name: String,
+    /// Subnet, as 172.20.0.0/16
+    #[arg(long)]
+    pub(crate) subnet: Option<String>,
+    /// Address of the gateway
+    #[arg(long)]
+    pub(crate) gateway: Option<IpAddr>,
+    /// Way out: dev:INTERFACE or none
+    #[arg(long)]
+    pub(crate) uplink: Option<String>,
+    /// Largest datagram, in bytes
+    #[arg(long)]
+    pub(crate) mtu: Option<u32>,
+    /// Give the host an interface on the network: veth or tap
+    #[arg(long)]
+    pub(crate) host_port: Option<String>,
+}
+
+/// Reads all `-p` arguments.
+pub(crate) fn publish(arguments: &[String]) -> Result<Vec<PublishSpec>, Invalid> {
+    let lists: Result<Vec<_>, _> = arguments.iter().map(|text| publish::parse(text)).collect();
+    Ok(lists?.concat())
+}

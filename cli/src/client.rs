@@ -1,0 +1,106 @@
+//! Talking to the engine.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use pontoon_engine::control::Invalid;
+use pontoon_engine::control::api::{Answer, Reply, Request};
+use pontoon_engine::io::control::transport::{Connection, MAX_REPLY, runtime_directory};
+
+/// How long an answer may take: a stop waits for the container.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a command fails: what, where, why.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    /// `what` could not be done because of `why`.
+    pub(crate) fn own(what: &str, why: impl fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+
+    /// The engine answered something else.
+    pub(crate) fn unexpected() -> Self {
+        Self("the engine gave an answer to something else; is it of another version?".to_owned())
+    }
+
+    /// No engine runs.
+    pub(crate) fn no_engine() -> Self {
+        Self(format!(
+            "no engine runs in {}; `pontoon run` and `pontoon network create` start one",
+            crate::directory()
+        ))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(error: Invalid) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<nix::Error> for Failure {
+    fn from(error: nix::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A connection to the engine.
+pub(crate) struct Client(Connection);
+
+impl Client {
+    /// Connects to the engine that runs.
+    pub(crate) fn open() -> Result<Self, Failure> {
+        Self::try_open()?.ok_or_else(Failure::no_engine)
+    }
+
+    /// Connects to the engine, if one runs.
+    pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
+        match Connection::open(&runtime_directory()) {
+            Ok(connection) => {
+                connection.set_patience(PATIENCE)?;
+                Ok(Some(Self(connection)))
+            }
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(Failure::own(&crate::directory(), error)),
+        }
+    }
+
+    /// Asks for something.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        self.exchange(request, &[]).map(|(reply, _)| reply)
+    }
+
+    /// Asks for something, with descriptors both ways.
+    pub(crate) fn exchange(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
+        let lost = |error| Failure::own("the engine does not answer", error);
+        self.0.send(request, fds).map_err(lost)?;
+        match self.0.receive::<Answer>(MAX_REPLY).map_err(lost)? {
+            Some((answer, fds)) => Ok((answer?, fds)),
+            None => Err(Failure("the engine has ended".to_owned())),
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,97 @@
+//! The first process of a container, until it becomes the command.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::getppid;
+use pontoon_engine::io::fdpass::Channel;
+use pontoon_engine::io::namespace::{
+    Inside, bring_loopback_up, become_root_of_new_user_namespace, enter, new_network_namespace,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Becoming, become_command};
+use crate::client::Failure;
+
+/// What the monitor tells the first process once it is plugged in.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Plugged {
+    /// Files that replace `/etc/hosts` and `/etc/resolv.conf`.
+    pub(super) files: Vec<(String, String)>,
+    /// Name of the interface.
+    pub(super) ifname: String,
+}
+
+/// Runs as the first process. Returns only when it cannot become the command.
+pub(super) fn run(
+    monitor: &Channel,
+    user: Option<&OwnedFd>,
+    becoming: &Becoming,
+) -> Result<u8, Failure> {
+    let parent = getppid();
+    make_namespaces(user)?;
+    let net = File::open("/proc/self/ns/net")?;
+    monitor.send(&(), &[net.as_fd()])?;
+    drop(net);
+    let Some((plugged, _)) = monitor.receive::<Plugged>()? else {
+        // The monitor has told the user why.
+        return Ok(super::super::OWN_ERROR);
+    };
+    for (path, replacement) in &plugged.files {
+        replace(Path::new(path), Path::new(replacement))?;
+    }
+    set_sysctls(&plugged.ifname);
+    if let Some(directory) = &becoming.workdir {
+        std::env::set_current_dir(directory)
+            .map_err(|error| Failure::own(&directory.display().to_string(), error))?;
+    }
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        return Ok(super::super::OWN_ERROR);
+    }
+    SigSet::all().thread_unblock()?;
+    Ok(become_command(&becoming.command, &becoming.environment))
+}
+
+fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
+    if let Some(user) = user {
+        enter(Inside { user: Some(user.as_fd()), net: None })?;
+        become_root_of_new_user_namespace()?;
+    }
+    new_network_namespace()?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| Failure::own("make a mount namespace", error))?;
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(|error| Failure::own("make mounts private", error))?;
+    bring_loopback_up()?;
+    Ok(())
+}
+
+/// Puts a file in another's place, for this container only. A system without that file stays so.
+fn replace(path: &Path, replacement: &Path) -> Result<(), Failure> {
+    if !path.exists() {
+        return Ok(());
+    }
+    mount(Some(replacement), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|error| Failure::own(&path.display().to_string(), error))
+}
+
+/// What Docker sets in a container's network namespace: ports below 1024 and ping for everybody; and no
+/// IPv6 where the network has none. A container whose `/proc/sys` is not writable goes without.
+fn set_sysctls(ifname: &str) {
+    let settings = [
+        ("net/ipv4/ip_unprivileged_port_start".to_owned(), "0"),
+        ("net/ipv4/ping_group_range".to_owned(), "0 0"),
+        (format!("net/ipv6/conf/{ifname}/disable_ipv6"), "1"),
+    ];
+    for (name, value) in settings {
+        let set: io::Result<()> = fs::write(Path::new("/proc/sys").join(name), value);
+        drop(set);
+    }
+}

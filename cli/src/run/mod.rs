@@ -1,0 +1,128 @@
+//! `run`, `exec` and `host`: commands in namespaces.
+//!
+//! `run` is two processes. The *monitor* stays where the user is: it asks the engine to plug the
+//! container in, passes signals on, waits, and reports. The *first process* enters the sandbox's user
+//! namespace, makes its own namespaces inside of it, hands its network namespace to the monitor, waits
+//! until it is plugged in, and becomes the command.
+//!
+//! The monitor is a child subreaper: when the command ends, whatever it left behind is ended too, and
+//! with the last process the namespace goes.
+
+mod first;
+mod monitor;
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use pontoon_engine::control::api::{AttachSpec, ContainerView, Reply, Request};
+use pontoon_engine::io::namespace::{Inside, enter};
+
+use crate::args::{Exec, Host, Run, publish};
+use crate::client::{Client, Failure};
+use crate::start;
+
+/// The command cannot be executed; Docker's and every shell's exit status for it.
+const CANNOT_EXECUTE: u8 = 126;
+/// The command does not exist.
+const NOT_FOUND: u8 = 127;
+
+/// What the first process is to become.
+struct Becoming {
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    workdir: Option<std::path::PathBuf>,
+    add_host: Vec<(String, String)>,
+}
+
+/// `run`.
+pub(crate) fn run(args: Run) -> Result<u8, Failure> {
+    let becoming = Becoming {
+        environment: pairs("--env", &args.env, '=')?,
+        add_host: pairs("--add-host", &args.add_host, ':')?,
+        workdir: args.workdir,
+        command: args.command,
+    };
+    let spec = AttachSpec {
+        name: args.name,
+        network: args.join.network,
+        ifname: "eth0".to_owned(),
+        ip: args.join.ip,
+        mac: args.join.mac_address,
+        publish: publish(&args.join.publish)?,
+        command: becoming.command.join(" "),
+        pid: None,
+        remove: args.rm,
+        unguarded: args.join.no_guard,
+    };
+    let client = start::engine_for_container()?;
+    if args.detach {
+        monitor::in_background(&client, spec, &becoming)
+    } else {
+        monitor::in_foreground(&client, spec, &becoming)
+    }
+}
+
+/// `exec`.
+pub(crate) fn exec(args: &Exec) -> Result<u8, Failure> {
+    let client = Client::open()?;
+    let request = Request::Container { name: args.name.clone() };
+    let Reply::Container(container) = client.ask(&request)? else {
+        return Err(Failure::unexpected());
+    };
+    enter_container(&container)?;
+    Ok(become_command(&args.command, &[]))
+}
+
+/// Enters the namespaces of a container's first process.
+fn enter_container(container: &ContainerView) -> Result<(), Failure> {
+    let pid = container.pid.ok_or_else(|| {
+        Failure::own(&container.name, "has no process of its own here (it was attached or has ended)")
+    })?;
+    let open = |kind: &str| {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        std::fs::File::open(&path).map_err(|error| Failure::own(&path, error))
+    };
+    let (user, net, mount) = (open("user")?, open("net")?, open("mnt")?);
+    let own = std::fs::metadata("/proc/self/ns/user")?;
+    let same = std::os::unix::fs::MetadataExt::ino(&own)
+        == std::os::unix::fs::MetadataExt::ino(&user.metadata()?);
+    enter(Inside { user: (!same).then_some(user.as_fd()), net: Some(net.as_fd()) })?;
+    nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|error| Failure::own("enter the mount namespace", error))?;
+    Ok(())
+}
+
+/// `host`.
+pub(crate) fn host(args: &Host) -> Result<u8, Failure> {
+    let client = Client::open()?;
+    let (reply, fds) = client.exchange(&Request::Namespaces, &[])?;
+    let Reply::Namespaces { unprivileged } = reply else { return Err(Failure::unexpected()) };
+    if unprivileged {
+        let [user, net] = &fds[..] else { return Err(Failure::unexpected()) };
+        enter(Inside { user: Some(user.as_fd()), net: Some(net.as_fd()) })?;
+    }
+    Ok(become_command(&args.command, &[]))
+}
+
+/// Replaces this process by a command; returns only the exit status for its failure.
+fn become_command(command: &[String], environment: &[(String, String)]) -> u8 {
+    let Some((program, arguments)) = command.split_first() else { return NOT_FOUND };
+    let mut next = Command::new(program);
+    next.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    let error = next.exec();
+    eprintln!("pontoon: exec {}: {error}", program.escape_default());
+    if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }
+}
+
+/// Splits `NAME=VALUE` arguments.
+fn pairs(field: &str, texts: &[String], at: char) -> Result<Vec<(String, String)>, Failure> {
+    let split = |text: &String| match text.split_once(at) {
+        Some((name, value)) if !name.is_empty() && CString::new(text.as_str()).is_ok() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(Failure::own(field, format!("{}: expected NAME{at}VALUE", text.escape_default()))),
+    };
+    texts.iter().map(split).collect()
+}

@@ -1,0 +1,290 @@
+//! The monitor of a container.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use pontoon_engine::control::api::{AttachSpec, ContainerView, Reply, Request};
+use pontoon_engine::io::control::transport::runtime_directory;
+use pontoon_engine::io::fdpass::Channel;
+
+use super::first::{self, Plugged};
+use super::{Becoming, Failure};
+use crate::client::Client;
+
+/// Signals that are passed on to the command.
+const PASSED_ON: [Signal; 8] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+];
+/// `si_code` of signals that the kernel itself sends, for one the terminal's.
+const SI_KERNEL: i32 = 0x80;
+
+/// Runs a container and waits for it. Returns its exit status.
+pub(super) fn in_foreground(
+    client: &Client,
+    spec: AttachSpec,
+    becoming: &Becoming,
+) -> Result<u8, Failure> {
+    let container = Running::start(client, spec, becoming, |_| ())?;
+    container.wait(client)
+}
+
+/// Runs a container in the background. Prints its id once it runs.
+pub(super) fn in_background(
+    client: &Client,
+    spec: AttachSpec,
+    becoming: &Becoming,
+) -> Result<u8, Failure> {
+    let (ours, theirs) = Channel::pair()?;
+    match fork_here()? {
+        ForkResult::Parent { .. } => {
+            drop(theirs);
+            match ours.receive::<Result<String, String>>()? {
+                Some((Ok(id), _)) => println!("{id}"),
+                Some((Err(error), _)) => return Err(Failure::own("run", error)),
+                None => return Err(Failure::own("run", "the monitor ended")),
+            }
+            Ok(0)
+        }
+        ForkResult::Child => {
+            drop(ours);
+            let started = Running::start(client, spec, becoming, quiet);
+            let told = match &started {
+                Ok(running) => theirs.send(&Ok::<_, String>(&running.view.id), &[]),
+                Err(error) => theirs.send(&Err::<String, _>(error.to_string()), &[]),
+            };
+            drop((told, theirs));
+            let status = started.and_then(|running| running.wait(client));
+            std::process::exit(status.map_or(1, i32::from));
+        }
+    }
+}
+
+/// Leaves the terminal, and writes to the container's log from then on.
+fn quiet(log: &Path) {
+    // A monitor that cannot leave the terminal or open its log still does its work.
+    let _ = nix::unistd::setsid();
+    if let (Ok(null), Ok(log)) = (File::open("/dev/null"), File::create(log)) {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&log);
+        let _ = nix::unistd::dup2_stderr(&log);
+    }
+}
+
+/// A container that runs.
+struct Running {
+    first: Pid,
+    signals: SignalFd,
+    view: ContainerView,
+    files: PathBuf,
+}
+
+impl Running {
+    /// Starts the first process, has it plugged in, and lets it become the command. `settle` is called
+    /// in the monitor before, with the path of the container's log.
+    fn start(
+        client: &Client,
+        mut spec: AttachSpec,
+        becoming: &Becoming,
+        settle: impl FnOnce(&Path),
+    ) -> Result<Self, Failure> {
+        let (reply, mut fds) = client.exchange(&Request::Namespaces, &[])?;
+        let Reply::Namespaces { unprivileged } = reply else { return Err(Failure::unexpected()) };
+        let user = if unprivileged && !fds.is_empty() { Some(fds.remove(0)) } else { None };
+        drop(fds);
+        let files = runtime_directory().join(format!("run-{}", std::process::id()));
+        fs::create_dir_all(&files)?;
+        settle(&files.join("log"));
+        let signals = watch_signals()?;
+        nix::sys::prctl::set_child_subreaper(true)?;
+        let (ours, theirs) = Channel::pair()?;
+        let first = match fork_here()? {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                drop(ours);
+                let code = first::run(&theirs, user.as_ref(), becoming).unwrap_or_else(|error| {
+                    eprintln!("pontoon: {error}");
+                    super::super::OWN_ERROR
+                });
+                std::process::exit(i32::from(code));
+            }
+        };
+        drop(theirs);
+        let plugged = plug(client, &ours, first, &mut spec, becoming, &files);
+        match plugged {
+            Ok(view) => Ok(Self { first, signals, view, files }),
+            Err(error) => {
+                drop(ours);
+                let _ = waitpid(first, None);
+                let _ = fs::remove_dir_all(&files);
+                Err(error)
+            }
+        }
+    }
+
+    /// Passes signals on until the command has ended, ends what it left behind, and reports.
+    fn wait(self, client: &Client) -> Result<u8, Failure> {
+        let status = self.wait_for_first()?;
+        end_leftovers();
+        let exited = Request::Exited { id: self.view.id.clone(), status: i32::from(status) };
+        // The engine may have been told to end meanwhile; the command's status counts.
+        let _ = client.ask(&exited);
+        let _ = fs::remove_dir_all(&self.files);
+        Ok(status)
+    }
+
+    fn wait_for_first(&self) -> Result<u8, Failure> {
+        loop {
+            match self.signals.read_signal() {
+                Ok(Some(info)) if info.ssi_signo == Signal::SIGCHLD as u32 => {
+                    if let Some(status) = reap(self.first)? {
+                        return Ok(status);
+                    }
+                }
+                Ok(Some(info)) if info.ssi_code != SI_KERNEL => {
+                    if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
+                        // A command that has just ended needs no signal.
+                        let _ = kill(self.first, signal);
+                    }
+                }
+                // The terminal has sent it to the command as well.
+                Ok(Some(_) | None) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(Failure::own("wait for the command", error)),
+            }
+        }
+    }
+}
+
+/// Has the first process plugged in, and tells it so.
+fn plug(
+    client: &Client,
+    first: &Channel,
+    pid: Pid,
+    spec: &mut AttachSpec,
+    becoming: &Becoming,
+    files: &Path,
+) -> Result<ContainerView, Failure> {
+    let Some(((), fds)) = first.receive::<()>()? else {
+        return Err(Failure::own("run", "the first process could not make its namespaces"));
+    };
+    let net = fds.first().ok_or_else(Failure::unexpected)?;
+    spec.pid = Some(pid.as_raw());
+    let process = pidfd(pid)?;
+    let request = Request::Attach(spec.clone());
+    let (reply, _) = client.exchange(&request, &[net.as_fd(), process.as_fd()])?;
+    let Reply::Container(view) = reply else { return Err(Failure::unexpected()) };
+    let hosts = write_file(files, "hosts", &hosts(&view, &becoming.add_host))?;
+    let own = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolvers = write_file(files, "resolv.conf", &without_loopback(&own))?;
+    let replaced =
+        vec![("/etc/hosts".to_owned(), hosts), ("/etc/resolv.conf".to_owned(), resolvers)];
+    first.send(&Plugged { files: replaced, ifname: view.ifname.clone() }, &[])?;
+    Ok(view)
+}
+
+fn write_file(directory: &Path, name: &str, content: &str) -> Result<String, Failure> {
+    let path = directory.join(name);
+    fs::write(&path, content)?;
+    path.into_os_string().into_string().map_err(|_| Failure::own("XDG_RUNTIME_DIR", "is not UTF-8"))
+}
+
+/// `/etc/hosts` as Docker writes it.
+fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
+    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let (address, name) = (container.address.addr(), &container.name);
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{address}\t{name}");
+    for (name, address) in more {
+        let gateway = container.gateway.to_string();
+        let address = if address == "host-gateway" { &gateway } else { address };
+        let _ = writeln!(text, "{address}\t{name}");
+    }
+    text
+}
+
+/// `/etc/resolv.conf` as Docker gives it to containers of the default bridge: without resolvers that
+/// listen on the host's loopback, where the container cannot reach them.
+fn without_loopback(own: &str) -> String {
+    let reachable = |line: &&str| {
+        let mut words = line.split_whitespace();
+        let server = words.next() == Some("nameserver");
+        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        !(server && address.is_some_and(|address| address.is_loopback()))
+    };
+    own.lines().filter(reachable).fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn watch_signals() -> io::Result<SignalFd> {
+    let mut set: SigSet = PASSED_ON.into_iter().collect();
+    set.add(Signal::SIGCHLD);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Takes in every child that has ended. Returns the exit status of the first process when it is among
+/// them, as a shell would show it.
+fn reap(first: Pid) -> Result<Option<u8>, Failure> {
+    let mut status = None;
+    loop {
+        let ended = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => (pid, code as u8),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as u8),
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return Ok(status),
+            Ok(_) | Err(nix::Error::EINTR) => continue,
+            Err(error) => return Err(Failure::own("wait for the command", error)),
+        };
+        if ended.0 == first {
+            status = Some(ended.1);
+        }
+    }
+}
+
+/// Ends the processes that the command left behind, and theirs, which all become this one's children.
+fn end_leftovers() {
+    let own = std::process::id();
+    loop {
+        let path = format!("/proc/{own}/task/{own}/children");
+        let children = fs::read_to_string(path).unwrap_or_default();
+        let pids: Vec<_> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        for pid in &pids {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        if pids.is_empty() || waitpid(None, None).is_err() {
+            return;
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "fork")]
+fn fork_here() -> Result<ForkResult, Failure> {
+    // SAFETY: the command line has a single thread, so the child may do whatever the parent could.
+    unsafe { fork() }.map_err(|error| Failure::own("fork", error))
+}
+
+#[allow(unsafe_code, reason = "pidfd_open has no wrapper")]
+fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made the descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    debug_assert!(fd.as_raw_fd() >= 0);
+    Ok(fd)
+}

@@ -1,0 +1,297 @@
+//! Listings: for people as Docker and iproute2 print them, for machines as JSON.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pontoon_engine::control::api::{ContainerView, NetworkView, Reply, Request};
+use pontoon_engine::control::name::short_id;
+use pontoon_engine::control::publish::{PublishSpec, protocol_name};
+use pontoon_engine::view::{FdbEntry, FlowEntry, NeighbourEntry};
+use serde::Serialize;
+
+use crate::args::{Listing, Ps};
+use crate::client::{Client, Failure};
+use crate::is_json;
+
+type Shown = Result<u8, Failure>;
+
+/// Prints rows under a header, columns three spaces apart.
+fn table(header: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..header.len()).map(width).collect();
+    let header: Vec<_> = header.iter().map(|text| (*text).to_owned()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
+    }
+}
+
+fn json(value: &impl Serialize) -> Shown {
+    println!("{}", serde_json::to_string_pretty(value).map_err(std::io::Error::from)?);
+    Ok(0)
+}
+
+/// `ps`.
+pub(crate) fn containers(client: &Client, args: &Ps) -> Shown {
+    let Reply::Containers(all) = client.ask(&Request::Containers)? else {
+        return Err(Failure::unexpected());
+    };
+    let shown: Vec<_> =
+        all.into_iter().filter(|c| args.all || c.exit_status.is_none()).collect();
+    if is_json(&args.listing) {
+        return json(&shown);
+    }
+    if args.quiet {
+        shown.iter().for_each(|c| println!("{}", short_id(&c.id)));
+        return Ok(0);
+    }
+    let rows: Vec<_> = shown.iter().map(container_row).collect();
+    let header =
+        ["CONTAINER ID", "COMMAND", "CREATED", "STATUS", "PORTS", "NETWORK", "ADDRESS", "NAMES"];
+    table(&header, &rows);
+    Ok(0)
+}
+
+fn container_row(c: &ContainerView) -> Vec<String> {
+    let age = human(now().saturating_sub(c.created));
+    let status = match (c.state.as_str(), c.exit_status) {
+        (_, Some(status)) => format!("Exited ({status})"),
+        ("attached", None) => format!("Attached {age}"),
+        (_, None) => format!("Up {age}"),
+    };
+    let command: String = c.command.chars().take(20).flat_map(char::escape_default).collect();
+    let ports: Vec<_> = c.publish.iter().map(PublishSpec::to_string).collect();
+    vec![
+        short_id(&c.id).to_owned(),
+        format!("\"{command}\""),
+        format!("{age} ago"),
+        status,
+        ports.join(", "),
+        c.network.clone(),
+        c.address.addr().to_string(),
+        c.name.clone(),
+    ]
+}
+
+/// `port`.
+pub(crate) fn ports(client: &Client, name: String, listing: &Listing) -> Shown {
+    let Reply::Container(container) = client.ask(&Request::Container { name })? else {
+        return Err(Failure::unexpected());
+    };
+    if is_json(listing) {
+        return json(&container.publish);
+    }
+    for spec in &container.publish {
+        let (protocol, host) = (protocol_name(spec.protocol), spec.host.unwrap_or(0));
+        println!("{}/{protocol} -> {}:{host}", spec.container, spec.address);
+    }
+    Ok(0)
+}
+
+fn all_networks(client: &Client) -> Result<Vec<NetworkView>, Failure> {
+    match client.ask(&Request::Networks)? {
+        Reply::Networks(all) => Ok(all),
+        _ => Err(Failure::unexpected()),
+    }
+}
+
+/// `network ls`.
+pub(crate) fn networks(client: &Client, listing: &Listing) -> Shown {
+    let all = all_networks(client)?;
+    if is_json(listing) {
+        return json(&all);
+    }
+    let row = |n: &NetworkView| {
+        vec![
+            short_id(&n.id).to_owned(),
+            n.name.clone(),
+            "bridge".to_owned(),
+            n.subnet.to_string(),
+            n.gateway.to_string(),
+            n.uplink.clone(),
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    table(&["NETWORK ID", "NAME", "DRIVER", "SUBNET", "GATEWAY", "UPLINK"], &rows);
+    Ok(0)
+}
+
+/// `network inspect`.
+pub(crate) fn inspect_networks(client: &Client, names: &[String]) -> Shown {
+    let all = all_networks(client)?;
+    let mut found = Vec::new();
+    let mut code = 0;
+    for name in names {
+        match all.iter().find(|network| network.name == *name) {
+            Some(network) => found.push(network),
+            None => {
+                eprintln!("pontoon: No such network: {}", name.escape_default());
+                code = 1;
+            }
+        }
+    }
+    json(&found)?;
+    Ok(code)
+}
+
+/// `fdb`, as `bridge fdb show` prints it.
+pub(crate) fn fdb(client: &Client, listing: &Listing) -> Shown {
+    let Reply::Fdb(entries) = client.ask(&Request::Fdb)? else { return Err(Failure::unexpected()) };
+    if is_json(listing) {
+        return json(&entries);
+    }
+    let names = Names::of(client)?;
+    for entry in &entries {
+        println!("{}", fdb_line(entry, &names));
+    }
+    Ok(0)
+}
+
+fn fdb_line(entry: &FdbEntry, names: &Names) -> String {
+    let network = names.network(entry.network);
+    let (device, kind) = match entry.port {
+        None => ("gateway".to_owned(), "self permanent".to_owned()),
+        Some(port) if entry.permanent => (names.port(port), "permanent".to_owned()),
+        Some(port) => (names.port(port), format!("age {:.2}", entry.age)),
+    };
+    format!("{} dev {device} master {network} {kind}", entry.mac)
+}
+
+/// `arp`, as `ip neigh` prints it.
+pub(crate) fn neighbours(client: &Client, listing: &Listing) -> Shown {
+    let Reply::Neighbours(entries) = client.ask(&Request::Neighbours)? else {
+        return Err(Failure::unexpected());
+    };
+    if is_json(listing) {
+        return json(&entries);
+    }
+    let names = Names::of(client)?;
+    for NeighbourEntry { network, uplink, address, mac, state, .. } in &entries {
+        let device = match (network, uplink) {
+            (Some(number), _) => names.network(*number),
+            (None, Some(number)) => format!("uplink{number}"),
+            (None, None) => "?".to_owned(),
+        };
+        let mac = mac.as_ref().map_or(String::new(), |mac| format!(" lladdr {mac}"));
+        println!("{address} dev {device}{mac} {state}");
+    }
+    Ok(0)
+}
+
+/// `flows`, as `conntrack -L` prints it.
+pub(crate) fn flows(client: &Client, listing: &Listing) -> Shown {
+    let Reply::Flows(entries) = client.ask(&Request::Flows)? else {
+        return Err(Failure::unexpected());
+    };
+    if is_json(listing) {
+        return json(&entries);
+    }
+    entries.iter().for_each(|entry| println!("{}", flow_line(entry)));
+    Ok(0)
+}
+
+fn flow_line(flow: &FlowEntry) -> String {
+    let way = |ends: &[String; 2], traffic: &[u64; 2]| {
+        let [(src, sport), (dst, dport)] = [split(&ends[0]), split(&ends[1])];
+        let [packets, bytes] = traffic;
+        format!(
+            "src={src} dst={dst} sport={sport} dport={dport} packets={packets} bytes={bytes}"
+        )
+    };
+    let original = way(&flow.original, &flow.original_traffic);
+    let reply = way(&flow.reply, &flow.reply_traffic);
+    let unreplied = if flow.reply_traffic[0] == 0 { " [UNREPLIED]" } else { "" };
+    let assured = if flow.assured { " [ASSURED]" } else { "" };
+    let state = if flow.state.is_empty() { String::new() } else { format!("{} ", flow.state) };
+    format!("{:<6} {} {state}{original}{unreplied} {reply}{assured}", flow.protocol, flow.expires)
+}
+
+fn split(end: &str) -> (&str, &str) {
+    end.rsplit_once(':').unwrap_or((end, "0"))
+}
+
+/// `stats`.
+pub(crate) fn stats(client: &Client, listing: &Listing) -> Shown {
+    let Reply::Stats(stats) = client.ask(&Request::Stats)? else {
+        return Err(Failure::unexpected());
+    };
+    if is_json(listing) {
+        return json(&stats);
+    }
+    let names = Names::of(client)?;
+    let rows: Vec<_> = stats
+        .ports
+        .iter()
+        .map(|(port, c)| {
+            let numbers = [c.rx_frames, c.rx_bytes, c.tx_frames, c.tx_bytes, c.dropped];
+            let cells = numbers.iter().map(u64::to_string);
+            std::iter::once(names.port(*port)).chain(cells).collect()
+        })
+        .collect();
+    table(&["PORT", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES", "DROPPED"], &rows);
+    for (title, list) in [("drops", &stats.drops), ("counters", &stats.counters)] {
+        println!("\n{title}:");
+        list.iter().filter(|(_, n)| *n > 0).for_each(|(name, n)| println!("  {name:<32} {n}"));
+    }
+    Ok(0)
+}
+
+/// `status`.
+pub(crate) fn status(client: &Client, listing: &Listing) -> Shown {
+    let Reply::Status(status) = client.ask(&Request::Status)? else {
+        return Err(Failure::unexpected());
+    };
+    if is_json(listing) {
+        return json(&status);
+    }
+    let rights = if status.unprivileged { "unprivileged" } else { "privileged" };
+    println!("pontoon {} ({rights}), up {}", status.version, human(status.uptime));
+    println!("engine {}, keeper {}", status.engine.pid, status.keeper.pid);
+    println!("{} networks, {} containers", status.networks.len(), status.ports.len());
+    println!("receive rings: {} MiB", status.ring_bytes >> 20);
+    Ok(0)
+}
+
+/// Names of ports and networks by number.
+struct Names {
+    containers: Vec<ContainerView>,
+    networks: Vec<NetworkView>,
+}
+
+impl Names {
+    fn of(client: &Client) -> Result<Self, Failure> {
+        let Reply::Containers(containers) = client.ask(&Request::Containers)? else {
+            return Err(Failure::unexpected());
+        };
+        Ok(Self { containers, networks: all_networks(client)? })
+    }
+
+    fn port(&self, number: u32) -> String {
+        let container = self.containers.iter().find(|c| c.port == number);
+        container.map_or_else(|| format!("port{number}"), |c| c.name.clone())
+    }
+
+    fn network(&self, number: u32) -> String {
+        let network = self.networks.iter().find(|n| n.number == number);
+        network.map_or_else(|| format!("network{number}"), |n| n.name.clone())
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// A time span as Docker prints it.
+fn human(seconds: u64) -> String {
+    match seconds {
+        0..=1 => "Less than a second".to_owned(),
+        2..=59 => format!("{seconds} seconds"),
+        60..=119 => "About a minute".to_owned(),
+        120..=3599 => format!("{} minutes", seconds / 60),
+        3600..=7199 => "About an hour".to_owned(),
+        7200..=172_799 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

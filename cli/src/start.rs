@@ -1,0 +1,168 @@
+//! Starting and ending keeper and engine.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pontoon_engine::control::api::{Reply, Request};
+use pontoon_engine::io::control::transport::runtime_directory;
+use pontoon_engine::io::control::{Stay, make_private};
+
+use crate::client::{Client, Failure};
+
+/// Log of keeper and engine in the runtime directory.
+const LOG: &str = "engine.log";
+/// How long the engine may take to answer for the first time.
+const START: Duration = Duration::from_secs(15);
+/// How often it is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(2);
+/// How long the processes may take to end.
+const END: Duration = Duration::from_secs(10);
+
+/// The engine that runs, or one that leaves when its last container does.
+pub(crate) fn engine_for_container() -> Result<Client, Failure> {
+    engine_that(Stay::WhileUsed)
+}
+
+/// The engine that runs, or one that stays until it is told to end.
+pub(crate) fn engine_for_user() -> Result<Client, Failure> {
+    engine_that(Stay::Always)
+}
+
+fn engine_that(stay: Stay) -> Result<Client, Failure> {
+    if let Some(client) = Client::try_open()? {
+        return Ok(client);
+    }
+    let directory = runtime_directory();
+    make_private(&directory)?;
+    let log = File::create(directory.join(LOG))?;
+    let mut keeper = Command::new(own_program()?);
+    keeper.arg("keeper");
+    if stay == Stay::WhileUsed {
+        keeper.arg("--leave");
+    }
+    keeper.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
+    detach(&mut keeper);
+    let mut keeper = keeper.spawn().map_err(|error| Failure::own("start the keeper", error))?;
+    let end = Instant::now() + START;
+    while Instant::now() < end {
+        if let Some(client) = Client::try_open()? {
+            return Ok(client);
+        }
+        if let Some(status) = keeper.try_wait()? {
+            // Somebody else may have been faster, and its engine be about to answer.
+            if let Some(client) = wait_for_other()? {
+                return Ok(client);
+            }
+            return Err(Failure::own(&format!("the engine ended at once ({status})"), last_words()));
+        }
+        thread::sleep(ASK_EVERY);
+    }
+    Err(Failure::own("the engine does not answer", last_words()))
+}
+
+fn wait_for_other() -> Result<Option<Client>, Failure> {
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        if let Some(client) = Client::try_open()? {
+            return Ok(Some(client));
+        }
+        thread::sleep(ASK_EVERY);
+    }
+    Ok(None)
+}
+
+/// The last line that keeper or engine has written.
+fn last_words() -> String {
+    let path = runtime_directory().join(LOG);
+    let log = fs::read_to_string(&path).unwrap_or_default();
+    match log.lines().last() {
+        Some(line) => line.to_owned(),
+        None => format!("{} is empty", path.display()),
+    }
+}
+
+/// Ends everything, and waits until it has.
+pub(crate) fn shut_down() -> Result<u8, Failure> {
+    let Some(client) = Client::try_open()? else {
+        println!("no engine runs");
+        return Ok(0);
+    };
+    let Reply::Status(status) = client.ask(&Request::Status)? else {
+        return Err(Failure::unexpected());
+    };
+    if !status.ports.is_empty() {
+        eprintln!("ending {} containers", status.ports.len());
+    }
+    client.ask(&Request::ShutDown)?;
+    let end = Instant::now() + END;
+    let running = |pid: u32| fs::metadata(format!("/proc/{pid}")).is_ok();
+    while running(status.engine.pid) || running(status.keeper.pid) {
+        if Instant::now() > end {
+            let what = format!("processes {} and {}", status.engine.pid, status.keeper.pid);
+            return Err(Failure::own(&what, "do not end"));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(0)
+}
+
+/// `pontoon keeper`.
+pub(crate) fn keeper(leave: bool) -> Result<u8, Failure> {
+    let mut engine = Command::new(own_program()?);
+    engine.arg("engine");
+    if leave {
+        engine.arg("--leave");
+    }
+    let status = pontoon_engine::io::keeper::run(engine)?;
+    Ok(u8::from(!status.success()))
+}
+
+/// `pontoon engine`.
+pub(crate) fn engine(leave: bool) -> Result<u8, Failure> {
+    give_up_rights()?;
+    let stay = if leave { Stay::WhileUsed } else { Stay::Always };
+    pontoon_engine::io::control::run(&runtime_directory(), stay)?;
+    Ok(0)
+}
+
+/// The engine works on frames that anybody may send: it keeps no capability, and can gain none.
+fn give_up_rights() -> io::Result<()> {
+    nix::sys::prctl::set_no_new_privs()?;
+    drop_capabilities()
+}
+
+#[allow(unsafe_code, reason = "capset has no wrapper")]
+fn drop_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`: two words of effective, permitted and inheritable bits.
+    const VERSION: u32 = 0x2008_0522;
+    let header = Header { version: VERSION, pid: 0 };
+    let none = [[0_u32; 3]; 2];
+    // SAFETY: both pointers are to live values of the layout that the call asks for.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn own_program() -> io::Result<std::path::PathBuf> {
+    std::env::current_exe()
+}
+
+/// Lets a process live on without its parent's terminal.
+#[allow(unsafe_code, reason = "pre_exec runs between fork and exec")]
+pub(crate) fn detach(command: &mut Command) {
+    // SAFETY: `setsid` is async-signal-safe, and nothing else is called.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            Ok(())
+        });
+    }
+}
