@@ -99,8 +99,7 @@ pub(crate) fn shut_down() -> Result<u8, Failure> {
     }
     client.ask(&Request::ShutDown)?;
     let end = Instant::now() + END;
-    let running = |pid: u32| fs::metadata(format!("/proc/{pid}")).is_ok();
-    while running(status.engine.pid) || running(status.keeper.pid) {
+    while is_running(status.engine.pid) || is_running(status.keeper.pid) {
         if Instant::now() > end {
             let what = format!("processes {} and {}", status.engine.pid, status.keeper.pid);
             return Err(Failure::own(&what, "do not end"));
@@ -108,6 +107,13 @@ pub(crate) fn shut_down() -> Result<u8, Failure> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(0)
+}
+
+/// A process that has ended but has not been taken in by its parent runs no more.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with('Z'))
 }
 
 /// `pontoon keeper`.

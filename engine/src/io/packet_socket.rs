@@ -51,7 +51,8 @@ impl RingSize {
         self.blocks * BLOCK
     }
 
-    const fn slots(self) -> usize {
+    /// Frames that it can hold.
+    pub const fn slots(self) -> usize {
         self.blocks * SLOTS_PER_BLOCK
     }
 }

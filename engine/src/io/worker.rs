@@ -72,10 +72,12 @@ impl WorkerHandle {
         }
     }
 
-    /// Ends the worker after the batch under way.
+    /// Ends the worker after the batch under way. Does not wait for it: a command that reaches a
+    /// worker on its way out is never answered.
     pub fn stop(&self) {
         // A worker that has ended already needs no telling.
-        let _ = self.call(|worker, _| worker.stopping = true);
+        let _ = self.commands.try_send(Box::new(|worker, _| worker.stopping = true));
+        let _ = self.waker.wake();
     }
 }
 

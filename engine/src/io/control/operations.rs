@@ -68,6 +68,7 @@ pub(super) struct Control {
     stay: Stay,
     started: Instant,
     had_container: bool,
+    ended: bool,
 }
 
 struct SandboxFds {
@@ -106,6 +107,7 @@ impl Control {
             stay,
             started: Instant::now(),
             had_container: false,
+            ended: false,
         };
         let default = NetworkSpec { name: DEFAULT_NETWORK.to_owned(), ..NetworkSpec::default() };
         control.create_network(&default)?;
@@ -184,6 +186,9 @@ impl Control {
 
     /// Ends every container that `run` has started, and lets go of everything.
     pub(super) fn end_everything(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         let names: Vec<_> = self.state.containers().map(|c| c.name.clone()).collect();
         for name in &names {
             if let Some(process) = self.processes.get(name) {
