@@ -28,6 +28,6 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Allocations made by the calling thread so far. Growing in place counts as one (`realloc` falls
 /// back on `alloc`).
-pub fn on_this_thread() -> u64 {
+pub(crate) fn on_this_thread() -> u64 {
     COUNT.get()
 }

@@ -20,7 +20,7 @@ const PATIENCE: i64 = 1000;
 
 /// Runs `body` in a user and network namespace of its own: the test `name` starts this program again
 /// there, because a process with threads cannot enter a user namespace.
-pub fn isolated(name: &str, body: impl FnOnce()) {
+pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
@@ -35,21 +35,27 @@ pub fn isolated(name: &str, body: impl FnOnce()) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
-    assert!(stdout.contains("1 passed"), "{name} is no test of this program: {stdout}");
+    assert!(
+        stdout.contains("1 passed"),
+        "{name} is no test of this program: {stdout}"
+    );
 }
 
 /// Runs `ip` with arguments separated by blanks.
-pub fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.expect("ip (iproute2) is needed").success(), "ip {arguments}");
+    assert!(
+        status.expect("ip (iproute2) is needed").success(),
+        "ip {arguments}"
+    );
 }
 
 /// A network namespace.
-pub struct Namespace(File);
+pub(crate) struct Namespace(File);
 
 impl Namespace {
     /// Makes one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
             silence();
@@ -59,7 +65,7 @@ impl Namespace {
     }
 
     /// Runs `f` on a thread inside.
-    pub fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    pub(crate) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 setns(&self.0, CloneFlags::CLONE_NEWNET).expect("enter");
@@ -83,21 +89,23 @@ fn silence() {
 }
 
 /// The engine's side with one socket that hears every port, and the containers' ends.
-pub struct Bench {
-    pub wire: Wire,
-    pub socket: SocketId,
-    pub peers: Vec<Peer>,
-    pub outside: Namespace,
+pub(crate) struct Bench {
+    pub(crate) wire: Wire,
+    pub(crate) socket: SocketId,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) outside: Namespace,
 }
 
 impl Bench {
     /// Makes `ports` veth pairs; port n is `PortId(n)`.
-    pub fn new(ports: u32) -> Self {
+    pub(crate) fn new(ports: u32) -> Self {
         silence();
         let outside = Namespace::new();
         let mut wire = Wire::new();
         for n in 0..ports {
-            ip(&format!("link add p{n} mtu 65535 type veth peer name c{n} mtu 65535"));
+            ip(&format!(
+                "link add p{n} mtu 65535 type veth peer name c{n} mtu 65535"
+            ));
             ip(&format!("link set c{n} netns {}", outside.path()));
             ip(&format!("link set p{n} up"));
         }
@@ -107,43 +115,55 @@ impl Bench {
         for n in 0..ports {
             wire.add_port(PortId(n), socket, index(&format!("p{n}")));
         }
-        Self { wire, socket, peers, outside }
+        Self {
+            wire,
+            socket,
+            peers,
+            outside,
+        }
     }
 
     /// Sends every frame that comes in by port 0 out of port 1, until `frames` have come.
-    pub fn cross(&mut self, frames: usize) {
+    pub(crate) fn cross(&mut self, frames: usize) {
         use pontoon_engine::Transmit;
         self.pump(frames, |_, frame, out| out.forward(PortId(1), frame));
     }
 
     /// Hands `frames` frames to `each`.
-    pub fn pump(
+    pub(crate) fn pump(
         &mut self,
         frames: usize,
-        mut each: impl FnMut(PortId, &mut pontoon_packet::Frame<'_>, &mut pontoon_engine::io::wire::Outbox),
+        mut each: impl FnMut(
+            PortId,
+            &mut pontoon_packet::Frame<'_>,
+            &mut pontoon_engine::io::wire::Outbox,
+        ),
     ) {
         let end = std::time::Instant::now() + std::time::Duration::from_millis(PATIENCE as u64);
         let mut count = 0;
         while count < frames {
-            assert!(std::time::Instant::now() < end, "{count} of {frames} frames came");
+            assert!(
+                std::time::Instant::now() < end,
+                "{count} of {frames} frames came"
+            );
             count += self.wire.pump(self.socket, &mut each);
         }
         assert_eq!(count, frames);
     }
 
     /// Counters of the socket that hears every port.
-    pub fn counters(&mut self) -> SocketCounters {
+    pub(crate) fn counters(&mut self) -> SocketCounters {
         self.wire.counters().swap_remove(self.socket.0)
     }
 }
 
 /// Index of an interface of the calling thread's namespace.
-pub fn index(name: &str) -> u32 {
+pub(crate) fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("interface")
 }
 
 /// A packet socket that hears nothing yet.
-pub fn packet_socket() -> OwnedFd {
+pub(crate) fn packet_socket() -> OwnedFd {
     // SAFETY: no pointers; the descriptor is checked and owned by nobody else.
     unsafe {
         let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
@@ -153,17 +173,20 @@ pub fn packet_socket() -> OwnedFd {
 }
 
 /// A container's end: a packet socket without ring, read one message at a time.
-pub struct Peer(OwnedFd);
+pub(crate) struct Peer(OwnedFd);
 
 impl Peer {
     /// Brings `name` up and listens there.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         ip(&format!("link set {name} up"));
         let fd = packet_socket();
         for option in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, 23] {
             set_option(&fd, libc::SOL_PACKET, option, &1_i32);
         }
-        let patience = libc::timeval { tv_sec: PATIENCE / 1000, tv_usec: 0 };
+        let patience = libc::timeval {
+            tv_sec: PATIENCE / 1000,
+            tv_usec: 0,
+        };
         set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience);
         // SAFETY: all-zero is a valid address; pointer and length describe it.
         let bound = unsafe {
@@ -171,28 +194,34 @@ impl Peer {
             address.sll_family = libc::AF_PACKET as u16;
             address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
             address.sll_ifindex = index(name) as i32;
-            libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32)
+            libc::bind(
+                fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of_val(&address) as u32,
+            )
         };
         assert_eq!(bound, 0, "bind: {}", io::Error::last_os_error());
         Self(fd)
     }
 
     /// Sends a frame.
-    pub fn send(&self, bytes: &[u8], offload: Offload) {
+    pub(crate) fn send(&self, bytes: &[u8], offload: Offload) {
         let message = [&offload.encode()[..], bytes].concat();
         let sent = nix::unistd::write(&self.0, &message);
         assert_eq!(sent, Ok(message.len()));
     }
 
     /// The next frame, with the tag that the kernel has taken out put back.
-    pub fn receive(&self) -> Option<(Vec<u8>, Offload)> {
+    pub(crate) fn receive(&self) -> Option<(Vec<u8>, Offload)> {
         let mut bytes = vec![0_u8; 1 << 18];
         let mut control = [0_u64; 16];
         // SAFETY: all-zero is a valid header; its pointers describe `bytes` and `control`, and the
         // kernel's control messages are walked as cmsg(3) says.
         let (len, aux) = unsafe {
-            let mut part =
-                libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+            let mut part = libc::iovec {
+                iov_base: bytes.as_mut_ptr().cast(),
+                iov_len: bytes.len(),
+            };
             let mut header: libc::msghdr = zeroed();
             header.msg_iov = &raw mut part;
             header.msg_iovlen = 1;
@@ -201,13 +230,22 @@ impl Peer {
             let len = libc::recvmsg(self.0.as_raw_fd(), &raw mut header, 0);
             let first = libc::CMSG_FIRSTHDR(&raw const header);
             let len = usize::try_from(len).ok()?;
-            (len, libc::CMSG_DATA(first).cast::<libc::tpacket_auxdata>().read_unaligned())
+            (
+                len,
+                libc::CMSG_DATA(first)
+                    .cast::<libc::tpacket_auxdata>()
+                    .read_unaligned(),
+            )
         };
         bytes.truncate(len);
         let mut frame = bytes.split_off(Offload::LEN);
         let mut offload = Offload::decode(bytes.try_into().expect("header"));
         if aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
-            let tag = [aux.tp_vlan_tpid.to_be_bytes(), aux.tp_vlan_tci.to_be_bytes()].concat();
+            let tag = [
+                aux.tp_vlan_tpid.to_be_bytes(),
+                aux.tp_vlan_tci.to_be_bytes(),
+            ]
+            .concat();
             frame.splice(12..12, tag);
             offload = offload.shifted(4);
         }
@@ -215,8 +253,11 @@ impl Peer {
     }
 
     /// Asserts that nothing comes for a while.
-    pub fn hears_nothing(&self) {
-        let wait = libc::timeval { tv_sec: 0, tv_usec: 100_000 };
+    pub(crate) fn hears_nothing(&self) {
+        let wait = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 100_000,
+        };
         set_option(&self.0, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &wait);
         let heard = self.receive();
         assert!(heard.is_none(), "heard {heard:02x?}");
