@@ -27,6 +27,7 @@ pub mod icmp;
 pub mod parse;
 pub mod pretty;
 pub mod rewrite;
+pub mod segment;
 mod time;
 
 pub use address::{Endpoint, MacAddr};
