@@ -73,7 +73,10 @@ pub(crate) enum Command {
     /// End all containers, the engine and its keeper
     Shutdown,
     /// Show the four scenarios with real traffic
-    Demo,
+    Demo {
+        #[arg(long, hide = true)]
+        inside: bool,
+    },
     #[command(hide = true)]
     Keeper {
         #[arg(long)]

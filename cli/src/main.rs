@@ -58,7 +58,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Stats(listing) => show::stats(&Client::open()?, &listing),
         Command::Status(listing) => show::status(&Client::open()?, &listing),
         Command::Shutdown => start::shut_down(),
-        Command::Demo => demo::run(),
+        Command::Demo { inside: false } => demo::run(),
+        Command::Demo { inside: true } => demo::inside(),
         Command::Keeper { leave } => start::keeper(leave),
         Command::Engine { leave } => start::engine(leave),
     }
