@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use crate::checksum::{checksum, complete, fold, pseudo_header, sum};
 use crate::parse::{protocol, tcp_flags};
-use crate::{Frame, L4, Segments, parse};
+use crate::{Frame, L4, Offload, Segments, parse};
 
 const CWR: u8 = 0x80;
 const UDP_HEADER: usize = 8;
@@ -26,25 +26,26 @@ impl core::fmt::Display for Unsegmentable {
 
 impl core::error::Error for Unsegmentable {}
 
-/// Hands `frame` to `emit` as plain frames: cut into its segments, with every checksum complete. A
+/// Hands the frame `bytes` to `emit` as plain frames: cut into its segments, with every checksum complete. A
 /// plain frame is handed on as it is. `room` is where frames are built; it keeps its memory.
 ///
 /// # Errors
 /// [`Unsegmentable`], with nothing emitted.
 pub fn segments(
-    frame: &Frame<'_>,
+    bytes: &[u8],
+    offload: Offload,
     room: &mut Vec<u8>,
     mut emit: impl FnMut(&[u8]),
 ) -> Result<(), Unsegmentable> {
-    if !frame.offload.is_super_frame() {
-        emit(completed(frame, room));
+    if !offload.is_super_frame() {
+        emit(completed(bytes, offload, room));
         return Ok(());
     }
-    let layout = Layout::of(frame)?;
-    let (size, mut at) = (usize::from(frame.offload.gso_size), layout.payload);
+    let layout = Layout::of(bytes, offload)?;
+    let (size, mut at) = (usize::from(offload.gso_size), layout.payload);
     for number in 0_usize.. {
         let len = size.min(layout.end - at);
-        layout.write(frame.bytes, number as u16, at..at + len, room);
+        layout.write(bytes, number as u16, at..at + len, room);
         emit(room);
         at += len;
         if at == layout.end {
@@ -54,15 +55,15 @@ pub fn segments(
     Ok(())
 }
 
-fn completed<'a>(frame: &'a Frame<'_>, room: &'a mut Vec<u8>) -> &'a [u8] {
-    if !frame.offload.is_partial() {
-        return frame.bytes;
+fn completed<'a>(bytes: &'a [u8], offload: Offload, room: &'a mut Vec<u8>) -> &'a [u8] {
+    if !offload.is_partial() {
+        return bytes;
     }
     room.clear();
-    room.extend_from_slice(frame.bytes);
+    room.extend_from_slice(bytes);
     complete(&mut Frame {
         bytes: room,
-        offload: frame.offload,
+        offload,
     });
     room
 }
@@ -79,10 +80,10 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(frame: &Frame<'_>) -> Result<Self, Unsegmentable> {
-        let facts = parse(frame.bytes).map_err(|_| Unsegmentable)?;
+    fn of(bytes: &[u8], offload: Offload) -> Result<Self, Unsegmentable> {
+        let facts = parse(bytes).map_err(|_| Unsegmentable)?;
         let ip = facts.ip().ok_or(Unsegmentable)?;
-        let (header, protocol) = match (frame.offload.segments(), ip.l4) {
+        let (header, protocol) = match (offload.segments(), ip.l4) {
             (Some(Segments::Tcp4), L4::Tcp(tcp)) if ip.src.is_ipv4() => {
                 (tcp.header_len, protocol::TCP)
             }
@@ -94,7 +95,7 @@ impl Layout {
         };
         let (l4, end) = (ip.l4_start(), ip.end());
         let payload = l4 + usize::from(header);
-        if frame.offload.gso_size == 0 || payload > end {
+        if offload.gso_size == 0 || payload > end {
             return Err(Unsegmentable);
         }
         let l3 = usize::from(ip.start);
@@ -171,8 +172,8 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MacAddr;
     use crate::build::Packet;
-    use crate::{MacAddr, Offload};
     use core::net::{Ipv4Addr, Ipv6Addr};
     use proptest::prelude::*;
 
@@ -200,14 +201,10 @@ mod tests {
     }
 
     fn cut(packet: &Packet, kind: Segments, size: u16) -> Result<Vec<Vec<u8>>, Unsegmentable> {
-        let (mut bytes, offload) = packet.half_done();
+        let (bytes, offload) = packet.half_done();
         let offload = offload.with_segments(kind, 0, size);
         let (mut out, mut room) = (Vec::new(), Vec::new());
-        let frame = Frame {
-            bytes: &mut bytes,
-            offload,
-        };
-        segments(&frame, &mut room, |bytes| out.push(bytes.to_vec()))?;
+        segments(&bytes, offload, &mut room, |bytes| out.push(bytes.to_vec()))?;
         Ok(out)
     }
 
@@ -259,23 +256,22 @@ mod tests {
     #[test]
     fn half_done_checksum_of_a_plain_frame_is_completed() {
         let packet = tcp4(1, 1, 16, &payload(77));
-        let ((mut bytes, offload), mut room) = (packet.half_done(), Vec::new());
+        let ((bytes, offload), mut room) = (packet.half_done(), Vec::new());
         let mut out = Vec::new();
-        let frame = Frame {
-            bytes: &mut bytes,
-            offload,
-        };
-        segments(&frame, &mut room, |bytes| out.push(bytes.to_vec())).expect("a plain frame");
+        segments(&bytes, offload, &mut room, |bytes| out.push(bytes.to_vec()))
+            .expect("a plain frame");
         assert_eq!(out, [packet.build()]);
     }
 
     #[test]
     fn plain_frame_is_handed_on_where_it_lies() {
-        let mut bytes = tcp4(1, 1, 16, &[]).build();
+        let bytes = tcp4(1, 1, 16, &[]).build();
         let (at, mut room) = (bytes.as_ptr(), Vec::new());
-        let frame = Frame::plain(&mut bytes);
         assert_eq!(
-            segments(&frame, &mut room, |bytes| assert_eq!(bytes.as_ptr(), at)),
+            segments(&bytes, Offload::NONE, &mut room, |bytes| assert_eq!(
+                bytes.as_ptr(),
+                at
+            )),
             Ok(())
         );
     }
@@ -308,8 +304,7 @@ mod tests {
                 let at = at % bytes.len();
                 bytes[at] = value;
             }
-            let frame = Frame { bytes: &mut bytes, offload: Offload::decode(header) };
-            let _ = segments(&frame, &mut Vec::new(), |_| ());
+            let _ = segments(&bytes, Offload::decode(header), &mut Vec::new(), |_| ());
         }
 
         #[test]

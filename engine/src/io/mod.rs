@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`packet_socket`] | `AF_PACKET` with a receive ring |
+//! | `device`, `tap` | TAP interfaces, and what they have in common with packet sockets |
 //! | `transmit` | send queues, `sendmmsg` |
 //! | [`wire`] | ports ↔ sockets, batches |
 //! | [`worker`] | the thread that owns the datapath |
@@ -12,12 +13,14 @@
 //! | [`keeper`] | the process that owns the sandbox |
 
 pub mod control;
+mod device;
 pub mod fdpass;
 pub mod keeper;
 pub mod namespace;
 pub mod netlink;
 pub mod packet_socket;
 mod shield;
+mod tap;
 mod transmit;
 pub mod wire;
 pub mod worker;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::errno::Errno;
 use pontoon_packet::Offload;
 
 use super::packet_socket::link_address;
@@ -98,6 +99,26 @@ impl SendQueue {
         self.arena.clear();
     }
 
+    /// Hands everything that was queued to `send`, one frame at a time. What it refuses is counted.
+    ///
+    /// # Safety
+    /// The ring memory of every queued message must still be the engine's.
+    pub(super) unsafe fn flush_with(
+        &mut self,
+        mut send: impl FnMut(&[u8], Offload) -> Result<(), Errno>,
+    ) {
+        for message in &self.messages {
+            let frame = self.frame(message);
+            // SAFETY: the frame lives in the arena or, by the caller's promise, in a ring.
+            let bytes = unsafe { std::slice::from_raw_parts(frame, message.len) };
+            if let Err(errno) = send(bytes, Offload::decode(message.header)) {
+                *self.refused.entry(errno as i32).or_insert(0) += 1;
+            }
+        }
+        self.messages.clear();
+        self.arena.clear();
+    }
+
     /// How many messages to go past after an error: none when the call was only interrupted.
     fn skip_refused(&mut self) -> usize {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
@@ -108,15 +129,19 @@ impl SendQueue {
         1
     }
 
+    fn frame(&self, message: &Message) -> *const u8 {
+        match message.memory {
+            Memory::Ring(pointer) => pointer,
+            Memory::Arena(at) => self.arena[at..].as_ptr(),
+        }
+    }
+
     fn lay_out(&mut self) {
         self.parts.clear();
         self.addresses.clear();
         self.headers.clear();
         for message in &self.messages {
-            let frame = match message.memory {
-                Memory::Ring(pointer) => pointer,
-                Memory::Arena(at) => self.arena[at..].as_ptr(),
-            };
+            let frame = self.frame(message);
             self.parts.push(part(message.header.as_ptr(), Offload::LEN));
             self.parts.push(part(frame, message.len));
             self.addresses.push(link_address(message.ifindex, 0));

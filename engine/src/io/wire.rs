@@ -13,17 +13,22 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use pontoon_packet::{Frame, Offload};
 
+use super::device::Device;
 use super::packet_socket::{Binding, PacketSocket, RingSize};
+use super::tap::Tap;
 use super::transmit::SendQueue;
 use crate::{PortId, Transmit};
 
 /// Frames taken from one ring before everything they caused is sent. Our choice: enough that a batch
 /// costs few system calls, little enough that the first frame of it does not wait for long.
 pub const BATCH: usize = 64;
+
+/// The interface index of a TAP's port, which needs none: a descriptor is one interface.
+pub const TAP_INDEX: u32 = 0;
 
 /// Names a socket as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +41,7 @@ struct Place {
 }
 
 struct Endpoint {
-    socket: PacketSocket,
+    device: Device,
     ports: HashMap<u32, PortId>,
     /// Frames that came in by an interface that is no port, or did not fit into a slot.
     unheard: u64,
@@ -123,9 +128,20 @@ impl Wire {
         binding: Binding,
         size: RingSize,
     ) -> io::Result<SocketId> {
-        let socket = PacketSocket::open(fd, binding, size)?;
+        Ok(self.add(Device::Packet(PacketSocket::open(fd, binding, size)?)))
+    }
+
+    /// Starts to hear a TAP interface. Its one port has the interface index [`TAP_INDEX`].
+    ///
+    /// # Errors
+    /// The descriptor cannot be made non-blocking.
+    pub fn add_tap(&mut self, fd: OwnedFd) -> io::Result<SocketId> {
+        Ok(self.add(Device::Tap(Tap::open(fd)?)))
+    }
+
+    fn add(&mut self, device: Device) -> SocketId {
         let endpoint =
-            Endpoint { socket, ports: HashMap::new(), unheard: 0, truncated: 0, lost: 0 };
+            Endpoint { device, ports: HashMap::new(), unheard: 0, truncated: 0, lost: 0 };
         let free = self.endpoints.iter().position(Option::is_none);
         let at = free.unwrap_or(self.endpoints.len());
         if at == self.endpoints.len() {
@@ -134,7 +150,7 @@ impl Wire {
         }
         self.endpoints[at] = Some(endpoint);
         self.outbox.queues[at] = SendQueue::default();
-        Ok(SocketId(at))
+        SocketId(at)
     }
 
     /// Closes a socket and forgets its ports.
@@ -171,7 +187,7 @@ impl Wire {
 
     /// File descriptor of a socket, to wait for.
     pub fn raw_fd(&self, id: SocketId) -> Option<RawFd> {
-        Some(self.endpoints.get(id.0)?.as_ref()?.socket.as_raw_fd())
+        Some(self.endpoints.get(id.0)?.as_ref()?.device.as_raw_fd())
     }
 
     /// Numbers of sockets are below this.
@@ -181,7 +197,7 @@ impl Wire {
 
     /// Whether any socket has a frame waiting. Costs no system call.
     pub fn is_ready(&self) -> bool {
-        self.endpoints.iter().flatten().any(|endpoint| endpoint.socket.is_ready())
+        self.endpoints.iter().flatten().any(|endpoint| endpoint.device.is_ready())
     }
 
     /// Takes one batch from one socket. Says how many frames it held.
@@ -191,10 +207,10 @@ impl Wire {
         mut each: impl FnMut(PortId, &mut Frame<'_>, &mut Outbox),
     ) -> usize {
         let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else { return 0 };
-        self.outbox.ring = endpoint.socket.ring_range();
+        self.outbox.ring = endpoint.device.frame_range();
         let mut count = 0;
         while count < BATCH
-            && let Some(received) = endpoint.socket.next()
+            && let Some(received) = endpoint.device.next()
         {
             count += 1;
             let Ok(mut received) = received else {
@@ -208,7 +224,7 @@ impl Wire {
         }
         self.flush();
         if let Some(endpoint) = self.endpoint_mut(id) {
-            endpoint.socket.release();
+            endpoint.device.release();
         }
         count
     }
@@ -227,24 +243,24 @@ impl Wire {
         endpoints
             .filter_map(|(endpoint, queue)| {
                 let endpoint = endpoint.as_mut()?;
-                endpoint.lost += endpoint.socket.lost();
+                endpoint.lost += endpoint.device.lost();
                 Some(SocketCounters {
                     lost: endpoint.lost,
                     truncated: endpoint.truncated,
                     unheard: endpoint.unheard,
                     refused: queue.refused().collect(),
-                    ring_bytes: endpoint.socket.ring_bytes(),
+                    ring_bytes: endpoint.device.ring_bytes(),
                 })
             })
             .collect()
     }
 
     fn flush(&mut self) {
-        for (endpoint, queue) in self.endpoints.iter().zip(&mut self.outbox.queues) {
+        for (endpoint, queue) in self.endpoints.iter_mut().zip(&mut self.outbox.queues) {
             if let Some(endpoint) = endpoint {
                 // SAFETY: queued ring memory belongs to the batch under way, whose slots `pump` gives
                 // back only after this; outside a batch nothing lies in a ring.
-                unsafe { queue.flush(endpoint.socket.as_fd()) };
+                unsafe { endpoint.device.flush(queue) };
             }
         }
     }

@@ -129,6 +129,19 @@ impl Worker {
         size: RingSize,
     ) -> io::Result<SocketId> {
         let id = self.wire.add_socket(fd, binding, size)?;
+        self.listen(id)
+    }
+
+    /// Starts to hear a TAP interface; its port has the interface index `wire::TAP_INDEX`.
+    ///
+    /// # Errors
+    /// The descriptor cannot be made non-blocking or be waited for.
+    pub fn add_tap(&mut self, fd: OwnedFd) -> io::Result<SocketId> {
+        let id = self.wire.add_tap(fd)?;
+        self.listen(id)
+    }
+
+    fn listen(&self, id: SocketId) -> io::Result<SocketId> {
         if let Some(fd) = self.wire.raw_fd(id) {
             let registry = self.poll.registry();
             registry.register(&mut SourceFd(&fd), Token(id.0), Interest::READABLE)?;

@@ -1,0 +1,91 @@
+//! What frames come from and go to: a packet socket or a TAP.
+#![allow(unsafe_code, reason = "hands on a promise about ring memory")]
+
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use super::packet_socket::{PacketSocket, Received, Unusable};
+use super::tap::Tap;
+use super::transmit::SendQueue;
+
+/// A source and sink of frames. Frames taken from it lie in its own memory until they are released.
+#[derive(Debug)]
+pub(super) enum Device {
+    /// A packet socket with a ring.
+    Packet(PacketSocket),
+    /// A TAP interface.
+    Tap(Tap),
+}
+
+impl Device {
+    /// Whether there may be a frame. Costs no system call.
+    pub(super) fn is_ready(&self) -> bool {
+        match self {
+            Self::Packet(socket) => socket.is_ready(),
+            Self::Tap(tap) => tap.is_ready(),
+        }
+    }
+
+    /// Takes the next frame.
+    pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
+        match self {
+            Self::Packet(socket) => socket.next(),
+            Self::Tap(tap) => tap.next().map(Ok),
+        }
+    }
+
+    /// Gives the memory of all frames that were taken back.
+    pub(super) fn release(&mut self) {
+        match self {
+            Self::Packet(socket) => socket.release(),
+            Self::Tap(tap) => tap.release(),
+        }
+    }
+
+    /// The memory that frames lie in.
+    pub(super) fn frame_range(&self) -> Range<*const u8> {
+        match self {
+            Self::Packet(socket) => socket.ring_range(),
+            Self::Tap(tap) => tap.frame_range(),
+        }
+    }
+
+    /// Sends everything in `queue`.
+    ///
+    /// # Safety
+    /// As for [`SendQueue::flush`].
+    pub(super) unsafe fn flush(&mut self, queue: &mut SendQueue) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe {
+            match self {
+                Self::Packet(socket) => queue.flush(socket.as_fd()),
+                Self::Tap(tap) => queue.flush_with(|bytes, offload| tap.send(bytes, offload)),
+            }
+        }
+    }
+
+    /// Frames lost since the last call because the ring was full. A TAP keeps no such count.
+    pub(super) fn lost(&self) -> u64 {
+        match self {
+            Self::Packet(socket) => socket.lost(),
+            Self::Tap(_) => 0,
+        }
+    }
+
+    /// Memory that frames are received in, in bytes.
+    pub(super) fn ring_bytes(&self) -> usize {
+        match self {
+            Self::Packet(socket) => socket.ring_bytes(),
+            Self::Tap(tap) => tap.buffer_bytes(),
+        }
+    }
+}
+
+impl AsRawFd for Device {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Packet(socket) => socket.as_raw_fd(),
+            Self::Tap(tap) => tap.as_raw_fd(),
+        }
+    }
+}
