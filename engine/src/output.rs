@@ -109,7 +109,7 @@ impl Datapath {
 
     /// Sends an edited datagram to a hardware address. Gives back the way it took, if later ones
     /// may take the same.
-    fn transmit(
+    pub(crate) fn transmit(
         &mut self,
         interface: InterfaceId,
         dst_mac: MacAddr,

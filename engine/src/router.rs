@@ -265,7 +265,9 @@ impl Datapath {
             L4::Icmp(header) if header.kind == icmp::kind::ECHO && header.code == 0 => {
                 self.counters.echo_answered += 1;
                 icmp::echo_reply(frame, facts);
-                Ok(self.send(arrival.ingress, frame, out)?)
+                let size = self.mtu_of(arrival.interface).min(arrival.fragment_to);
+                self.transmit(arrival.interface, facts.src_mac, size, frame, out)?;
+                Ok(())
             }
             L4::Icmp(_) => Err(DropReason::NoService.into()),
             L4::Tcp(_) | L4::Udp(_) => Err(Failure::reported(

@@ -1,4 +1,5 @@
 //! Shared parts of the tests.
 
+pub mod e2e;
 pub mod fuzz;
 pub mod lab;

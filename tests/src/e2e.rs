@@ -1,0 +1,284 @@
+//! Real namespaces, real tools, Pontoon as a black box.
+//!
+//! A test re-executes itself under `unshare`, so that it has a network, mount and process namespace of
+//! its own, and as an ordinary user a user namespace too. Inside it builds
+//!
+//! ```text
+//! c1 c2 c3 (172.18.0.2–4) ── Pontoon, network 172.18.0.0/24 ── up0 192.0.2.1 ══ ext 192.0.2.254
+//!                                                                                 lo: 198.51.100.10, .11
+//! ```
+//!
+//! and after it checks that the engine is still the one that was started, has not grown, and leaves
+//! nothing behind when it is told to end. A tool that is missing fails the test.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const MARKER: &str = "PONTOON_E2E_INSIDE";
+/// Growth of the engine that a test may cause, in KiB of resident memory.
+const MAX_GROWTH: u64 = 8 << 10;
+
+/// Runs `body` inside of the laboratory. `test` is the test's own name.
+pub fn laboratory(test: &str, body: fn(&Lab)) {
+    if std::env::var(MARKER).as_deref() == Ok(test) {
+        let lab = Lab::build();
+        let before = lab.engine();
+        body(&lab);
+        lab.probe(&before);
+        lab.shut_down();
+        return;
+    }
+    reexecute(test);
+}
+
+/// Runs `body` in namespaces of its own, without building anything.
+pub fn namespaces(test: &str, body: fn()) {
+    if std::env::var(MARKER).as_deref() == Ok(test) {
+        prepare();
+        body();
+        return;
+    }
+    reexecute(test);
+}
+
+fn reexecute(test: &str) {
+    let mut command = Command::new("unshare");
+    if !nix_is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(std::env::current_exe().expect("own path"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(MARKER, test);
+    let output = command.output().expect("unshare (util-linux) can be run");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "the test did not run inside:\n{text}");
+}
+
+fn nix_is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
+}
+
+/// The binary under test: `PONTOON_BIN`, or the one that was built beside the test.
+pub fn pontoon() -> PathBuf {
+    let beside = || {
+        let own = std::env::current_exe().ok()?;
+        Some(own.parent()?.parent()?.join("pontoon"))
+    };
+    let path = std::env::var_os("PONTOON_BIN").map(PathBuf::from).or_else(beside);
+    let path = path.expect("a path for the binary");
+    assert!(path.exists(), "{} is missing: build it (cargo build) or set PONTOON_BIN", path.display());
+    path
+}
+
+/// Runs a shell command and returns its standard output; it must succeed.
+pub fn sh(command: &str) -> String {
+    let output = try_sh(command);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`{command}` failed ({}):\n{text}{error}", output.status);
+    text
+}
+
+/// Runs a shell command and returns whatever comes of it.
+pub fn try_sh(command: &str) -> Output {
+    Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().expect("sh can be run")
+}
+
+fn prepare() {
+    sh("mount -t tmpfs none /run && mkdir -p /run/netns /run/user && ip link set lo up");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions("/run/user", private).expect("own directory");
+}
+
+/// `pontoon` with these arguments; it must succeed.
+pub fn run_pontoon(arguments: &str) -> String {
+    sh(&format!("{} {arguments}", environment()))
+}
+
+/// What precedes the arguments of `pontoon` in a shell.
+pub fn environment() -> String {
+    format!("XDG_RUNTIME_DIR=/run/user {}", pontoon().display())
+}
+
+/// A process in the background that ends with its handle.
+pub struct Background(Child);
+
+impl Background {
+    /// Waits until it ends, and returns whether it did so well.
+    pub fn wait(mut self) -> bool {
+        self.0.wait().expect("own child").success()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The engine, as its process shows it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pid: u32,
+    fds: usize,
+    rss: u64,
+}
+
+/// The laboratory.
+pub struct Lab(());
+
+impl Lab {
+    fn build() -> Self {
+        prepare();
+        for ns in ["c1", "c2", "c3", "ext"] {
+            sh(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
+        }
+        sh("ip link add up0 type veth peer name eth0 netns ext && ip addr add 192.0.2.1/24 dev up0 \
+            && ip link set up0 up && ip route add default via 192.0.2.254");
+        sh("ip -n ext addr add 192.0.2.254/24 dev eth0 && ip -n ext link set eth0 up \
+            && ip -n ext addr add 198.51.100.10/32 dev lo && ip -n ext addr add 198.51.100.11/32 dev lo");
+        run_pontoon("network create net --subnet 172.18.0.0/24 --uplink dev:up0");
+        let lab = Self(());
+        for (ns, host) in [("c1", 2), ("c2", 3), ("c3", 4)] {
+            lab.attach(ns, host, "");
+        }
+        lab
+    }
+
+    /// Plugs a namespace in as 172.18.0.`host`.
+    pub fn attach(&self, ns: &str, host: u8, options: &str) {
+        let target = format!("--netns /run/netns/{ns} --name {ns} --network net");
+        run_pontoon(&format!("attach {target} --ip 172.18.0.{host} {options}"));
+    }
+
+    /// Pulls a namespace out and plugs it in again with other options.
+    pub fn reattach(&self, ns: &str, host: u8, options: &str) {
+        run_pontoon(&format!("detach {ns}"));
+        self.attach(ns, host, options);
+    }
+
+    /// Runs a command in a namespace; it must succeed.
+    pub fn run(&self, ns: &str, command: &str) -> String {
+        sh(&format!("ip netns exec {ns} sh -c '{command}'"))
+    }
+
+    /// Runs a command in a namespace and returns whatever comes of it.
+    pub fn try_run(&self, ns: &str, command: &str) -> Output {
+        try_sh(&format!("ip netns exec {ns} sh -c '{command}'"))
+    }
+
+    /// Starts a command in a namespace.
+    pub fn spawn(&self, ns: &str, command: &str) -> Background {
+        let mut child = Command::new("ip");
+        child.args(["netns", "exec", ns, "sh", "-c", &format!("exec {command}")]);
+        child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Background(child.spawn().expect("ip (iproute2) can be run"))
+    }
+
+    /// Starts a server in a namespace and waits until it listens.
+    pub fn serve(&self, ns: &str, command: &str, port: u16) -> Background {
+        let server = self.spawn(ns, command);
+        let listening = format!("ss -Hlntu | grep -q \":{port} \"");
+        wait_for(|| self.try_run(ns, &listening).status.success(), command);
+        server
+    }
+
+    /// Captures what passes an interface until the handle ends; the file is named by `name`.
+    pub fn capture(&self, ns: &str, interface: &str, name: &str, filter: &str) -> Background {
+        let (file, rule) = (format!("/run/{name}.pcap"), format!("/run/{name}.filter"));
+        fs::write(&rule, filter).expect("a writable /run");
+        let options = format!("-U --immediate-mode -n -i {interface} -w {file} -F {rule}");
+        let capture = self.spawn(ns, &format!("tcpdump {options}"));
+        wait_for(|| fs::metadata(&file).is_ok_and(|m| m.len() >= 24), "tcpdump");
+        sleep(Duration::from_millis(100));
+        capture
+    }
+
+    /// What a capture holds, a line a packet.
+    pub fn captured(&self, capture: Background, name: &str) -> String {
+        sleep(Duration::from_millis(300));
+        drop(capture);
+        sh(&format!("tcpdump -n -e -vv -r /run/{name}.pcap 2>/dev/null"))
+    }
+
+    /// The hardware address of an interface.
+    pub fn mac(&self, ns: &str, interface: &str) -> String {
+        let link = if ns.is_empty() { "ip".to_owned() } else { format!("ip -n {ns}") };
+        let text = sh(&format!("{link} -o link show {interface}"));
+        let address = text.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
+        address.expect("an Ethernet interface").to_owned()
+    }
+
+    /// Runs a Python program with scapy in a namespace; it must succeed.
+    pub fn scapy(&self, ns: &str, program: &str) -> String {
+        let path = format!("/run/{ns}-{}.py", std::process::id());
+        let mut text = String::from(
+            "import logging; logging.getLogger('scapy').setLevel(logging.CRITICAL)\n\
+             from scapy.all import *\nconf.verb = 0\n",
+        );
+        text.write_str(program).expect("memory");
+        fs::write(&path, text).expect("a writable /run");
+        sh(&format!("ip netns exec {ns} /usr/bin/python3 {path}"))
+    }
+
+    /// How often frames were dropped for reasons whose name begins so.
+    pub fn drops(&self, reason: &str) -> u64 {
+        let stats = run_pontoon("stats --json");
+        let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
+        let drops = stats["drops"].as_array().expect("a list");
+        let matching = drops.iter().filter(|d| d[0].as_str().is_some_and(|n| n.starts_with(reason)));
+        matching.filter_map(|d| d[1].as_u64()).sum()
+    }
+
+    /// The engine's process.
+    pub fn engine(&self) -> Engine {
+        let status = run_pontoon("status --json");
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let pid = status["engine"]["pid"].as_u64().expect("a number") as u32;
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("own process").count();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("own process");
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let rss = rss.and_then(|line| line.trim().split(' ').next()?.parse().ok());
+        Engine { pid, fds, rss: rss.expect("VmRSS") }
+    }
+
+    /// The engine is still the same, has not grown, is idle, and works.
+    fn probe(&self, before: &Engine) {
+        let after = self.engine();
+        assert_eq!(after.pid, before.pid, "the engine was replaced");
+        assert!(after.fds <= before.fds + 5, "descriptors grew: {before:?} → {after:?}");
+        assert!(after.rss <= before.rss + MAX_GROWTH, "memory grew: {before:?} → {after:?}");
+        self.run("c1", "ping -c1 -W2 192.0.2.254");
+        let log = fs::read_to_string("/run/user/pontoon/engine.log").unwrap_or_default();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+
+    fn shut_down(&self) {
+        run_pontoon("shutdown");
+        let left = try_sh("ip -o link show type veth | grep -v up0");
+        assert!(left.stdout.is_empty(), "left behind: {}", String::from_utf8_lossy(&left.stdout));
+        assert!(!PathBuf::from("/run/user/pontoon/api.sock").exists(), "the socket is left");
+        let tables = sh("nft list tables");
+        assert!(tables.is_empty(), "left behind: {tables}");
+    }
+}
+
+/// Waits for something that comes soon, or fails saying what did not.
+pub fn wait_for(mut done: impl FnMut() -> bool, what: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain for: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
