@@ -306,10 +306,15 @@ impl Nat {
     ) -> Result<Tuple, Refusal> {
         let tuple = &pending.tuple;
         let target = pending.destination();
-        let reply = |src: Endpoint| Tuple {
-            src: target,
-            dst: src,
-            protocol: tuple.protocol,
+        // A query has one identifier, which stands at both ends of its tuple.
+        let query = matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);
+        let reply = |end: Endpoint| {
+            let port = if query { end.port } else { target.port };
+            Tuple {
+                src: Endpoint::new(target.addr, port),
+                dst: end,
+                protocol: tuple.protocol,
+            }
         };
         match source {
             SourceNat::Keep => {
