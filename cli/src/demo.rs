@@ -37,7 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs the demo in namespaces of its own.
 pub(crate) fn run() -> Result<u8, Failure> {
     let directory = std::env::temp_dir().join(format!("pontoon-demo-{}", std::process::id()));
-    std::fs::create_dir(&directory).map_err(|e| Failure::own(&directory.display().to_string(), e))?;
+    std::fs::create_dir(&directory)
+        .map_err(|e| Failure::own(&directory.display().to_string(), e))?;
     let status = in_own_namespaces(&directory);
     // What is left of it is of no use to anybody.
     let _ = std::fs::remove_dir_all(&directory);
@@ -48,7 +49,9 @@ pub(crate) fn run() -> Result<u8, Failure> {
 fn in_own_namespaces(directory: &Path) -> Result<std::process::ExitStatus, Failure> {
     let privilege = Privilege::of_this_process()?;
     let mut inside = Command::new(std::env::current_exe()?);
-    inside.args(["demo", "--inside"]).env("XDG_RUNTIME_DIR", directory);
+    inside
+        .args(["demo", "--inside"])
+        .env("XDG_RUNTIME_DIR", directory);
     // SAFETY: this process has a single thread, so the child may do whatever it could.
     unsafe {
         inside.pre_exec(move || {
@@ -95,7 +98,9 @@ pub(crate) fn inside() -> Result<u8, Failure> {
 
 impl Stage {
     fn build() -> Result<Self, Failure> {
-        println!("building: host {HOST} with uplink up0, outside {OUTSIDE}, containers {C1} and {C2}");
+        println!(
+            "building: host {HOST} with uplink up0, outside {OUTSIDE}, containers {C1} and {C2}"
+        );
         bring_loopback_up()?;
         let outside = namespace()?;
         join_by_cable(&outside)?;
@@ -111,7 +116,13 @@ impl Stage {
         let c1 = attach(&client, "c1", C1, &[])?;
         let c2 = attach(&client, "c2", C2, &[format!("{PUBLISHED}:{PORT}")])?;
         let host = File::open("/proc/self/ns/net")?.into();
-        Ok(Self { client, host, outside, c1, c2 })
+        Ok(Self {
+            client,
+            host,
+            outside,
+            c1,
+            c2,
+        })
     }
 
     fn scenarios(&self) -> [Scenario<'_>; 4] {
@@ -218,13 +229,28 @@ fn namespace() -> Result<OwnedFd, Failure> {
 fn join_by_cable(outside: &OwnedFd) -> Result<(), Failure> {
     let broken = |error| Failure::own("the outside host", error);
     let mut here = Netlink::open(Watch::Nothing).map_err(broken)?;
-    let (near, far) = (VethEnd { name: "up0", mac: None }, VethEnd { name: "eth0", mac: None });
-    here.add_veth(near, far, outside.as_fd(), 1500).map_err(broken)?;
+    let (near, far) = (
+        VethEnd {
+            name: "up0",
+            mac: None,
+        },
+        VethEnd {
+            name: "eth0",
+            mac: None,
+        },
+    );
+    here.add_veth(near, far, outside.as_fd(), 1500)
+        .map_err(broken)?;
     configure(&mut here, "up0", HOST)?;
-    let gateway = here.link("up0").and_then(|link| here.add_default_route(link.index, OUTSIDE.into()));
+    let gateway = here
+        .link("up0")
+        .and_then(|link| here.add_default_route(link.index, OUTSIDE.into()));
     gateway.map_err(broken)?;
     in_child(|| {
-        enter(Inside { user: None, net: Some(outside.as_fd()) })?;
+        enter(Inside {
+            user: None,
+            net: Some(outside.as_fd()),
+        })?;
         let mut there = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
         configure(&mut there, "eth0", OUTSIDE).map_err(|e| io::Error::other(e.to_string()))?;
         Ok(((), Vec::new()))
@@ -286,8 +312,13 @@ fn socket_of(
     open: impl FnOnce() -> io::Result<OwnedFd>,
 ) -> io::Result<OwnedFd> {
     let ((), fds) = in_child(|| {
-        enter(Inside { user: None, net: Some(namespace.as_fd()) })?;
+        enter(Inside {
+            user: None,
+            net: Some(namespace.as_fd()),
+        })?;
         Ok(((), vec![open()?]))
     })?;
-    fds.into_iter().next().ok_or_else(|| io::Error::other("no socket came back"))
+    fds.into_iter()
+        .next()
+        .ok_or_else(|| io::Error::other("no socket came back"))
 }

@@ -43,11 +43,16 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Attach(args) => attach(args),
         Command::Detach { name } => act(Request::Detach { name }),
         Command::Ps(args) => show::containers(&Client::open()?, &args),
-        Command::Stop { names, time } => {
-            each(names, |name| Request::Stop { name, seconds: time })
-        }
+        Command::Stop { names, time } => each(names, |name| Request::Stop {
+            name,
+            seconds: time,
+        }),
         Command::Rm { names, force } => {
-            let mode = if force { RemoveMode::Force } else { RemoveMode::Stopped };
+            let mode = if force {
+                RemoveMode::Force
+            } else {
+                RemoveMode::Stopped
+            };
             each(names, |name| Request::Remove { name, mode })
         }
         Command::Port { name, listing } => show::ports(&Client::open()?, name, &listing),
@@ -114,7 +119,9 @@ fn attach(args: Attach) -> Result<u8, Failure> {
     };
     let fds = [std::os::fd::AsFd::as_fd(&target)];
     let (reply, _) = client.exchange(&Request::Attach(spec), &fds)?;
-    let Reply::Container(container) = reply else { return Err(Failure::unexpected()) };
+    let Reply::Container(container) = reply else {
+        return Err(Failure::unexpected());
+    };
     println!("{}", container.id);
     Ok(0)
 }

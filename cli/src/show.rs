@@ -23,13 +23,19 @@ fn table(header: &[&str], rows: &[Vec<String>]) {
     let widths: Vec<_> = (0..header.len()).map(width).collect();
     let header: Vec<_> = header.iter().map(|text| (*text).to_owned()).collect();
     for row in std::iter::once(&header).chain(rows) {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
     }
 }
 
 fn json(value: &impl Serialize) -> Shown {
-    println!("{}", serde_json::to_string_pretty(value).map_err(std::io::Error::from)?);
+    println!(
+        "{}",
+        serde_json::to_string_pretty(value).map_err(std::io::Error::from)?
+    );
     Ok(0)
 }
 
@@ -38,8 +44,10 @@ pub(crate) fn containers(client: &Client, args: &Ps) -> Shown {
     let Reply::Containers(all) = client.ask(&Request::Containers)? else {
         return Err(Failure::unexpected());
     };
-    let shown: Vec<_> =
-        all.into_iter().filter(|c| args.all || c.exit_status.is_none()).collect();
+    let shown: Vec<_> = all
+        .into_iter()
+        .filter(|c| args.all || c.exit_status.is_none())
+        .collect();
     if is_json(&args.listing) {
         return json(&shown);
     }
@@ -48,8 +56,16 @@ pub(crate) fn containers(client: &Client, args: &Ps) -> Shown {
         return Ok(0);
     }
     let rows: Vec<_> = shown.iter().map(container_row).collect();
-    let header =
-        ["CONTAINER ID", "COMMAND", "CREATED", "STATUS", "PORTS", "NETWORK", "ADDRESS", "NAMES"];
+    let header = [
+        "CONTAINER ID",
+        "COMMAND",
+        "CREATED",
+        "STATUS",
+        "PORTS",
+        "NETWORK",
+        "ADDRESS",
+        "NAMES",
+    ];
     table(&header, &rows);
     Ok(0)
 }
@@ -61,7 +77,12 @@ fn container_row(c: &ContainerView) -> Vec<String> {
         ("attached", None) => format!("Attached {age}"),
         (_, None) => format!("Up {age}"),
     };
-    let command: String = c.command.chars().take(20).flat_map(char::escape_default).collect();
+    let command: String = c
+        .command
+        .chars()
+        .take(20)
+        .flat_map(char::escape_default)
+        .collect();
     let ports: Vec<_> = c.publish.iter().map(PublishSpec::to_string).collect();
     vec![
         short_id(&c.id).to_owned(),
@@ -114,7 +135,17 @@ pub(crate) fn networks(client: &Client, listing: &Listing) -> Shown {
         ]
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    table(&["NETWORK ID", "NAME", "DRIVER", "SUBNET", "GATEWAY", "UPLINK"], &rows);
+    table(
+        &[
+            "NETWORK ID",
+            "NAME",
+            "DRIVER",
+            "SUBNET",
+            "GATEWAY",
+            "UPLINK",
+        ],
+        &rows,
+    );
     Ok(0)
 }
 
@@ -138,7 +169,9 @@ pub(crate) fn inspect_networks(client: &Client, names: &[String]) -> Shown {
 
 /// `fdb`, as `bridge fdb show` prints it.
 pub(crate) fn fdb(client: &Client, listing: &Listing) -> Shown {
-    let Reply::Fdb(entries) = client.ask(&Request::Fdb)? else { return Err(Failure::unexpected()) };
+    let Reply::Fdb(entries) = client.ask(&Request::Fdb)? else {
+        return Err(Failure::unexpected());
+    };
     if is_json(listing) {
         return json(&entries);
     }
@@ -168,13 +201,23 @@ pub(crate) fn neighbours(client: &Client, listing: &Listing) -> Shown {
         return json(&entries);
     }
     let names = Names::of(client)?;
-    for NeighbourEntry { network, uplink, address, mac, state, .. } in &entries {
+    for NeighbourEntry {
+        network,
+        uplink,
+        address,
+        mac,
+        state,
+        ..
+    } in &entries
+    {
         let device = match (network, uplink) {
             (Some(number), _) => names.network(*number),
             (None, Some(number)) => format!("uplink{number}"),
             (None, None) => "?".to_owned(),
         };
-        let mac = mac.as_ref().map_or(String::new(), |mac| format!(" lladdr {mac}"));
+        let mac = mac
+            .as_ref()
+            .map_or(String::new(), |mac| format!(" lladdr {mac}"));
         println!("{address} dev {device}{mac} {state}");
     }
     Ok(0)
@@ -188,7 +231,9 @@ pub(crate) fn flows(client: &Client, listing: &Listing) -> Shown {
     if is_json(listing) {
         return json(&entries);
     }
-    entries.iter().for_each(|entry| println!("{}", flow_line(entry)));
+    entries
+        .iter()
+        .for_each(|entry| println!("{}", flow_line(entry)));
     Ok(0)
 }
 
@@ -196,16 +241,25 @@ fn flow_line(flow: &FlowEntry) -> String {
     let way = |ends: &[String; 2], traffic: &[u64; 2]| {
         let [(src, sport), (dst, dport)] = [split(&ends[0]), split(&ends[1])];
         let [packets, bytes] = traffic;
-        format!(
-            "src={src} dst={dst} sport={sport} dport={dport} packets={packets} bytes={bytes}"
-        )
+        format!("src={src} dst={dst} sport={sport} dport={dport} packets={packets} bytes={bytes}")
     };
     let original = way(&flow.original, &flow.original_traffic);
     let reply = way(&flow.reply, &flow.reply_traffic);
-    let unreplied = if flow.reply_traffic[0] == 0 { " [UNREPLIED]" } else { "" };
+    let unreplied = if flow.reply_traffic[0] == 0 {
+        " [UNREPLIED]"
+    } else {
+        ""
+    };
     let assured = if flow.assured { " [ASSURED]" } else { "" };
-    let state = if flow.state.is_empty() { String::new() } else { format!("{} ", flow.state) };
-    format!("{:<6} {} {state}{original}{unreplied} {reply}{assured}", flow.protocol, flow.expires)
+    let state = if flow.state.is_empty() {
+        String::new()
+    } else {
+        format!("{} ", flow.state)
+    };
+    format!(
+        "{:<6} {} {state}{original}{unreplied} {reply}{assured}",
+        flow.protocol, flow.expires
+    )
 }
 
 fn split(end: &str) -> (&str, &str) {
@@ -230,10 +284,22 @@ pub(crate) fn stats(client: &Client, listing: &Listing) -> Shown {
             std::iter::once(names.port(*port)).chain(cells).collect()
         })
         .collect();
-    table(&["PORT", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES", "DROPPED"], &rows);
+    table(
+        &[
+            "PORT",
+            "RX FRAMES",
+            "RX BYTES",
+            "TX FRAMES",
+            "TX BYTES",
+            "DROPPED",
+        ],
+        &rows,
+    );
     for (title, list) in [("drops", &stats.drops), ("counters", &stats.counters)] {
         println!("\n{title}:");
-        list.iter().filter(|(_, n)| *n > 0).for_each(|(name, n)| println!("  {name:<32} {n}"));
+        list.iter()
+            .filter(|(_, n)| *n > 0)
+            .for_each(|(name, n)| println!("  {name:<32} {n}"));
     }
     Ok(0)
 }
@@ -246,10 +312,22 @@ pub(crate) fn status(client: &Client, listing: &Listing) -> Shown {
     if is_json(listing) {
         return json(&status);
     }
-    let rights = if status.unprivileged { "unprivileged" } else { "privileged" };
-    println!("pontoon {} ({rights}), up {}", status.version, human(status.uptime));
+    let rights = if status.unprivileged {
+        "unprivileged"
+    } else {
+        "privileged"
+    };
+    println!(
+        "pontoon {} ({rights}), up {}",
+        status.version,
+        human(status.uptime)
+    );
     println!("engine {}, keeper {}", status.engine.pid, status.keeper.pid);
-    println!("{} networks, {} containers", status.networks.len(), status.ports.len());
+    println!(
+        "{} networks, {} containers",
+        status.networks.len(),
+        status.ports.len()
+    );
     println!("receive rings: {} MiB", status.ring_bytes >> 20);
     Ok(0)
 }
@@ -265,7 +343,10 @@ impl Names {
         let Reply::Containers(containers) = client.ask(&Request::Containers)? else {
             return Err(Failure::unexpected());
         };
-        Ok(Self { containers, networks: all_networks(client)? })
+        Ok(Self {
+            containers,
+            networks: all_networks(client)?,
+        })
     }
 
     fn port(&self, number: u32) -> String {
@@ -280,7 +361,9 @@ impl Names {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 /// A time span as Docker prints it.

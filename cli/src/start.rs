@@ -44,9 +44,15 @@ fn engine_that(stay: Stay) -> Result<Client, Failure> {
     if stay == Stay::WhileUsed {
         keeper.arg("--leave");
     }
-    keeper.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
+    keeper
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .current_dir("/");
     detach(&mut keeper);
-    let mut keeper = keeper.spawn().map_err(|error| Failure::own("start the keeper", error))?;
+    let mut keeper = keeper
+        .spawn()
+        .map_err(|error| Failure::own("start the keeper", error))?;
     let end = Instant::now() + START;
     while Instant::now() < end {
         if let Some(client) = Client::try_open()? {
@@ -57,7 +63,10 @@ fn engine_that(stay: Stay) -> Result<Client, Failure> {
             if let Some(client) = wait_for_other()? {
                 return Ok(client);
             }
-            return Err(Failure::own(&format!("the engine ended at once ({status})"), last_words()));
+            return Err(Failure::own(
+                &format!("the engine ended at once ({status})"),
+                last_words(),
+            ));
         }
         thread::sleep(ASK_EVERY);
     }
@@ -150,11 +159,18 @@ fn drop_capabilities() -> io::Result<()> {
     }
     /// `_LINUX_CAPABILITY_VERSION_3`: two words of effective, permitted and inheritable bits.
     const VERSION: u32 = 0x2008_0522;
-    let header = Header { version: VERSION, pid: 0 };
+    let header = Header {
+        version: VERSION,
+        pid: 0,
+    };
     let none = [[0_u32; 3]; 2];
     // SAFETY: both pointers are to live values of the layout that the call asks for.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn own_program() -> io::Result<std::path::PathBuf> {

@@ -169,10 +169,6 @@ impl Nat {
     /// # Errors
     /// Caps, ports, clashes, or a TCP segment that may not begin a connection: anything but a SYN, or,
     /// from inside, a plain segment of a connection that was there before the engine (loose pickup).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a different fact about one packet"
-    )]
     pub fn admit(
         &mut self,
         now: Timestamp,

@@ -14,7 +14,7 @@ fn mac(n: u8) -> MacAddr {
 }
 
 fn frame(src: MacAddr, dst: MacAddr) -> Facts {
-    parse(&Packet::ethernet(src, dst).payload(&[0; 46]).build()).unwrap()
+    parse(&Packet::ethernet(src, dst).payload(&[0; 46]).build()).expect("a good frame")
 }
 
 fn switch(limits: FdbLimits) -> Switch {

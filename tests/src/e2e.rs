@@ -51,7 +51,14 @@ fn reexecute(test: &str) {
         command.args(["--user", "--map-root-user"]);
     }
     command
-        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
         .arg(std::env::current_exe().expect("own path"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(MARKER, test);
@@ -59,7 +66,10 @@ fn reexecute(test: &str) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("1 passed"), "the test did not run inside:\n{text}");
+    assert!(
+        text.contains("1 passed"),
+        "the test did not run inside:\n{text}"
+    );
 }
 
 fn nix_is_root() -> bool {
@@ -73,9 +83,15 @@ pub fn pontoon() -> PathBuf {
         let own = std::env::current_exe().ok()?;
         Some(own.parent()?.parent()?.join("pontoon"))
     };
-    let path = std::env::var_os("PONTOON_BIN").map(PathBuf::from).or_else(beside);
+    let path = std::env::var_os("PONTOON_BIN")
+        .map(PathBuf::from)
+        .or_else(beside);
     let path = path.expect("a path for the binary");
-    assert!(path.exists(), "{} is missing: build it (cargo build) or set PONTOON_BIN", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build it (cargo build) or set PONTOON_BIN",
+        path.display()
+    );
     path
 }
 
@@ -84,13 +100,21 @@ pub fn sh(command: &str) -> String {
     let output = try_sh(command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`{command}` failed ({}):\n{text}{error}", output.status);
+    assert!(
+        output.status.success(),
+        "`{command}` failed ({}):\n{text}{error}",
+        output.status
+    );
     text
 }
 
 /// Runs a shell command and returns whatever comes of it.
 pub fn try_sh(command: &str) -> Output {
-    Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().expect("sh can be run")
+    Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .output()
+        .expect("sh can be run")
 }
 
 fn prepare() {
@@ -144,10 +168,14 @@ impl Lab {
         for ns in ["c1", "c2", "c3", "ext"] {
             sh(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
         }
-        sh("ip link add up0 type veth peer name eth0 netns ext && ip addr add 192.0.2.1/24 dev up0 \
-            && ip link set up0 up && ip route add default via 192.0.2.254");
-        sh("ip -n ext addr add 192.0.2.254/24 dev eth0 && ip -n ext link set eth0 up \
-            && ip -n ext addr add 198.51.100.10/32 dev lo && ip -n ext addr add 198.51.100.11/32 dev lo");
+        sh(
+            "ip link add up0 type veth peer name eth0 netns ext && ip addr add 192.0.2.1/24 dev up0 \
+            && ip link set up0 up && ip route add default via 192.0.2.254",
+        );
+        sh(
+            "ip -n ext addr add 192.0.2.254/24 dev eth0 && ip -n ext link set eth0 up \
+            && ip -n ext addr add 198.51.100.10/32 dev lo && ip -n ext addr add 198.51.100.11/32 dev lo",
+        );
         run_pontoon("network create net --subnet 172.18.0.0/24 --uplink dev:up0");
         let lab = Self(());
         for (ns, host) in [("c1", 2), ("c2", 3), ("c3", 4)] {
@@ -182,7 +210,10 @@ impl Lab {
     pub fn spawn(&self, ns: &str, command: &str) -> Background {
         let mut child = Command::new("ip");
         child.args(["netns", "exec", ns, "sh", "-c", &format!("exec {command}")]);
-        child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        child
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Background(child.spawn().expect("ip (iproute2) can be run"))
     }
 
@@ -198,9 +229,12 @@ impl Lab {
     pub fn capture(&self, ns: &str, interface: &str, name: &str, filter: &str) -> Background {
         let (file, rule) = (format!("/run/{name}.pcap"), format!("/run/{name}.filter"));
         fs::write(&rule, filter).expect("a writable /run");
-        let options = format!("-U --immediate-mode -n -i {interface} -w {file} -F {rule}");
+        let options = format!("-Z root -U --immediate-mode -n -i {interface} -w {file} -F {rule}");
         let capture = self.spawn(ns, &format!("tcpdump {options}"));
-        wait_for(|| fs::metadata(&file).is_ok_and(|m| m.len() >= 24), "tcpdump");
+        wait_for(
+            || fs::metadata(&file).is_ok_and(|m| m.len() >= 24),
+            "tcpdump",
+        );
         sleep(Duration::from_millis(100));
         capture
     }
@@ -209,14 +243,23 @@ impl Lab {
     pub fn captured(&self, capture: Background, name: &str) -> String {
         sleep(Duration::from_millis(300));
         drop(capture);
-        sh(&format!("tcpdump -n -e -vv -r /run/{name}.pcap 2>/dev/null"))
+        sh(&format!(
+            "tcpdump -n -e -vv -r /run/{name}.pcap 2>/dev/null"
+        ))
     }
 
     /// The hardware address of an interface.
     pub fn mac(&self, ns: &str, interface: &str) -> String {
-        let link = if ns.is_empty() { "ip".to_owned() } else { format!("ip -n {ns}") };
+        let link = if ns.is_empty() {
+            "ip".to_owned()
+        } else {
+            format!("ip -n {ns}")
+        };
         let text = sh(&format!("{link} -o link show {interface}"));
-        let address = text.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = text
+            .split("link/ether ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
         address.expect("an Ethernet interface").to_owned()
     }
 
@@ -237,7 +280,9 @@ impl Lab {
         let stats = run_pontoon("stats --json");
         let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
         let drops = stats["drops"].as_array().expect("a list");
-        let matching = drops.iter().filter(|d| d[0].as_str().is_some_and(|n| n.starts_with(reason)));
+        let matching = drops
+            .iter()
+            .filter(|d| d[0].as_str().is_some_and(|n| n.starts_with(reason)));
         matching.filter_map(|d| d[1].as_u64()).sum()
     }
 
@@ -246,19 +291,31 @@ impl Lab {
         let status = run_pontoon("status --json");
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         let pid = status["engine"]["pid"].as_u64().expect("a number") as u32;
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("own process").count();
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
+            .expect("own process")
+            .count();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("own process");
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let rss = rss.and_then(|line| line.trim().split(' ').next()?.parse().ok());
-        Engine { pid, fds, rss: rss.expect("VmRSS") }
+        Engine {
+            pid,
+            fds,
+            rss: rss.expect("VmRSS"),
+        }
     }
 
     /// The engine is still the same, has not grown, is idle, and works.
     fn probe(&self, before: &Engine) {
         let after = self.engine();
         assert_eq!(after.pid, before.pid, "the engine was replaced");
-        assert!(after.fds <= before.fds + 5, "descriptors grew: {before:?} → {after:?}");
-        assert!(after.rss <= before.rss + MAX_GROWTH, "memory grew: {before:?} → {after:?}");
+        assert!(
+            after.fds <= before.fds + 5,
+            "descriptors grew: {before:?} → {after:?}"
+        );
+        assert!(
+            after.rss <= before.rss + MAX_GROWTH,
+            "memory grew: {before:?} → {after:?}"
+        );
         self.run("c1", "ping -c1 -W2 192.0.2.254");
         let log = fs::read_to_string("/run/user/pontoon/engine.log").unwrap_or_default();
         assert!(!log.contains("panicked"), "{log}");
@@ -267,8 +324,15 @@ impl Lab {
     fn shut_down(&self) {
         run_pontoon("shutdown");
         let left = try_sh("ip -o link show type veth | grep -v up0");
-        assert!(left.stdout.is_empty(), "left behind: {}", String::from_utf8_lossy(&left.stdout));
-        assert!(!PathBuf::from("/run/user/pontoon/api.sock").exists(), "the socket is left");
+        assert!(
+            left.stdout.is_empty(),
+            "left behind: {}",
+            String::from_utf8_lossy(&left.stdout)
+        );
+        assert!(
+            !PathBuf::from("/run/user/pontoon/api.sock").exists(),
+            "the socket is left"
+        );
         let tables = sh("nft list tables");
         assert!(tables.is_empty(), "left behind: {tables}");
     }

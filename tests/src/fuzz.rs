@@ -4,9 +4,9 @@ use core::time::Duration;
 
 use pontoon_engine::config::PortId;
 use pontoon_nat::Limits;
+use pontoon_packet::build::Packet;
 use pontoon_packet::checksum::transport_is_valid;
 use pontoon_packet::rewrite::{self, Translation};
-use pontoon_packet::build::Packet;
 use pontoon_packet::{Endpoint, Frame, L3, L4, MacAddr, Offload, parse, pretty};
 
 use crate::lab::{C1, C2, Lab, UP, addr};
@@ -17,7 +17,10 @@ pub fn parse_any(data: &[u8]) {
     let Ok(facts) = parse(data) else { return };
     assert!(facts.l3_start <= data.len());
     if let L3::Ip(ip) = facts.l3 {
-        assert!(ip.l4_start() <= ip.end() && ip.end() <= data.len(), "{ip:?}");
+        assert!(
+            ip.l4_start() <= ip.end() && ip.end() <= data.len(),
+            "{ip:?}"
+        );
         if let L4::Tcp(tcp) = ip.l4 {
             assert!(ip.l4_start() + usize::from(tcp.header_len) <= ip.end());
         }
@@ -28,22 +31,33 @@ pub fn parse_any(data: &[u8]) {
 /// choose the edits and what kind of frame the rest becomes: one as it is, or the payload of one that
 /// is right.
 pub fn rewrite_any(data: &[u8]) {
-    let Some((choice, body)) = data.split_first_chunk::<16>() else { return };
+    let Some((choice, body)) = data.split_first_chunk::<16>() else {
+        return;
+    };
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-    let around = Packet::ethernet(mac, mac).ipv4(addr(C1), addr(C2)).payload(body);
+    let around = Packet::ethernet(mac, mac)
+        .ipv4(addr(C1), addr(C2))
+        .payload(body);
     let mut bytes = match choice[15] & 3 {
         0 => body.to_vec(),
         1 => around.udp(u16::from(choice[14]), 53).build(),
-        2 => around.tcp(u16::from(choice[14]), 80, choice[13], 1, 2).build(),
+        2 => around
+            .tcp(u16::from(choice[14]), 80, choice[13], 1, 2)
+            .build(),
         _ => around.echo(u16::from(choice[14]), 1).build(),
     };
     let Ok(facts) = parse(&bytes) else { return };
-    let Some(ip) = facts.ip().copied() else { return };
+    let Some(ip) = facts.ip().copied() else {
+        return;
+    };
     let mut frame = Frame::plain(&mut bytes);
     let was_valid = transport_is_valid(&frame, &ip);
     let end = |at: usize| {
         let four = [choice[at], choice[at + 1], choice[at + 2], choice[at + 3]];
-        Endpoint::new(four.into(), u16::from_be_bytes([choice[at + 4], choice[at + 5]]))
+        Endpoint::new(
+            four.into(),
+            u16::from_be_bytes([choice[at + 4], choice[at + 5]]),
+        )
     };
     let translation = Translation {
         src: (choice[0] & 1 != 0).then(|| end(1)),
@@ -54,11 +68,20 @@ pub fn rewrite_any(data: &[u8]) {
         rewrite::decrement_ttl(&mut frame, &ip);
     }
     if choice[0] & 8 != 0 {
-        rewrite::set_ipv4_id(&mut frame, &ip, u16::from_be_bytes([choice[13], choice[14]]));
+        rewrite::set_ipv4_id(
+            &mut frame,
+            &ip,
+            u16::from_be_bytes([choice[13], choice[14]]),
+        );
     }
     let after = parse(frame.bytes).expect("an edited frame is as well-formed as it was");
     let ip = after.ip().expect("it is still IP");
-    assert_eq!(was_valid, transport_is_valid(&frame, ip), "{}", pretty::line(frame.bytes, frame.offload));
+    assert_eq!(
+        was_valid,
+        transport_is_valid(&frame, ip),
+        "{}",
+        pretty::line(frame.bytes, frame.offload)
+    );
 }
 
 /// Arbitrary frames at three ports, with time passing: nothing panics, nothing goes back to where it
@@ -68,7 +91,12 @@ pub fn rewrite_any(data: &[u8]) {
 /// The data is a sequence of records: port and offload (1 byte), time (1 byte), length (2 bytes),
 /// frame. Bit 7 of the first byte puts a plausible header in front of the frame.
 pub fn datapath_any(data: &[u8]) {
-    let limits = Limits { flows: 64, flows_per_owner: 48, half_open_per_owner: 16, ..Limits::default() };
+    let limits = Limits {
+        flows: 64,
+        flows_per_owner: 48,
+        half_open_per_owner: 16,
+        ..Limits::default()
+    };
     let mut lab = Lab::with_limits(limits);
     lab.publish_tcp(8080, C1, 80);
     let mut rest = data;
@@ -78,7 +106,11 @@ pub fn datapath_any(data: &[u8]) {
         rest = tail;
         lab.pass(Duration::from_millis(u64::from(time) * u64::from(time) * 8));
         let port = [C1, C2, UP][usize::from(kind % 3)];
-        let bytes = if kind & 0x80 != 0 { plausible(port, kind, body) } else { body.to_vec() };
+        let bytes = if kind & 0x80 != 0 {
+            plausible(port, kind, body)
+        } else {
+            body.to_vec()
+        };
         let offload = if kind & 0x40 != 0 {
             Offload::partial(u16::from(high), u16::from(low))
         } else {
@@ -86,7 +118,10 @@ pub fn datapath_any(data: &[u8]) {
         };
         let known = parse(&bytes).is_ok();
         for sent in lab.send_with(port, &bytes, offload) {
-            assert!(!known || parse(&sent.bytes).is_ok(), "{sent:?} cannot be parsed");
+            assert!(
+                !known || parse(&sent.bytes).is_ok(),
+                "{sent:?} cannot be parsed"
+            );
             let reflected = sent.port == port && sent.bytes == bytes;
             assert!(!reflected, "{sent:?} went back to where it came from");
         }
@@ -107,6 +142,10 @@ fn plausible(port: PortId, kind: u8, body: &[u8]) -> Vec<u8> {
     };
     let number = [1, 6, 17, 47][usize::from(kind >> 2 & 3)];
     let offset = u16::from(body.first().copied().unwrap_or(0) & 3) * 8;
-    let packet = if kind & 0x10 != 0 { packet.fragment(offset, body.len().is_multiple_of(2)) } else { packet };
+    let packet = if kind & 0x10 != 0 {
+        packet.fragment(offset, body.len().is_multiple_of(2))
+    } else {
+        packet
+    };
     packet.protocol(number).payload(body).build()
 }

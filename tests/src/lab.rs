@@ -71,14 +71,23 @@ pub struct Sent {
 
 impl core::fmt::Debug for Sent {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "[port {}] {}", self.port.0, pretty::line(&self.bytes, self.offload))
+        write!(
+            f,
+            "[port {}] {}",
+            self.port.0,
+            pretty::line(&self.bytes, self.offload)
+        )
     }
 }
 
 impl Sent {
     /// What `bytes`, without offload remarks, look like on `port`.
     pub fn plain(port: PortId, bytes: Vec<u8>) -> Self {
-        Self { port, bytes, offload: Offload::NONE }
+        Self {
+            port,
+            bytes,
+            offload: Offload::NONE,
+        }
     }
 
     /// Where everything is in it.
@@ -97,7 +106,11 @@ impl Transmit for Outbox {
     }
 
     fn emit(&mut self, port: PortId, bytes: &[u8], offload: Offload) {
-        self.0.push(Sent { port, bytes: bytes.to_vec(), offload });
+        self.0.push(Sent {
+            port,
+            bytes: bytes.to_vec(),
+            offload,
+        });
     }
 }
 
@@ -120,10 +133,18 @@ impl Lab {
     pub fn with_limits(limits: Limits) -> Self {
         let seeds = Seeds([0x5eed, 0x0dd5, 0xca11, 0xf00d]);
         let datapath = Datapath::new(seeds, Profile::docker0(), limits);
-        let mut lab = Self { datapath, now: Timestamp::from_secs(1000) };
+        let mut lab = Self {
+            datapath,
+            now: Timestamp::from_secs(1000),
+        };
         lab.add_uplink(1500, AddressOwner::Kernel);
         lab.add_network(A, "172.18.0.0/24", GATEWAY, Some(UplinkId(1)));
-        lab.add_network(B, "172.19.0.0/24", Ipv4Addr::new(172, 19, 0, 1), Some(UplinkId(1)));
+        lab.add_network(
+            B,
+            "172.19.0.0/24",
+            Ipv4Addr::new(172, 19, 0, 1),
+            Some(UplinkId(1)),
+        );
         for (port, network) in [(C1, A), (C2, A), (C3, A), (B1, B)] {
             lab.plug(port, network, Guarding::On);
         }
@@ -183,7 +204,13 @@ impl Lab {
     }
 
     /// Publishes `port` of the uplink's addresses to a container's.
-    pub fn publish(&mut self, protocol: u8, port: u16, container: PortId, target: u16) -> Published {
+    pub fn publish(
+        &mut self,
+        protocol: u8,
+        port: u16,
+        container: PortId,
+        target: u16,
+    ) -> Published {
         let published = Published {
             protocol,
             addr: Ipv4Addr::UNSPECIFIED.into(),
@@ -209,7 +236,10 @@ impl Lab {
             target_mac: MacAddr::ZERO,
             target_ip: EXTERNAL,
         };
-        self.send(UP, &pontoon_packet::arp::frame(MacAddr::BROADCAST, &request));
+        self.send(
+            UP,
+            &pontoon_packet::arp::frame(MacAddr::BROADCAST, &request),
+        );
     }
 
     /// Puts a frame in at `port` and returns everything that leaves because of it.
@@ -221,7 +251,10 @@ impl Lab {
     pub fn send_with(&mut self, port: PortId, bytes: &[u8], offload: Offload) -> Vec<Sent> {
         let mut bytes = bytes.to_vec();
         let mut out = Outbox::default();
-        let mut frame = Frame { bytes: &mut bytes, offload };
+        let mut frame = Frame {
+            bytes: &mut bytes,
+            offload,
+        };
         self.datapath.process(self.now, port, &mut frame, &mut out);
         out.0
     }
@@ -241,7 +274,10 @@ impl Lab {
     /// How often frames were dropped for the reason of that name.
     pub fn drops(&self, name: &str) -> u64 {
         let drops = self.datapath.stats().drops;
-        drops.iter().find(|(reason, _)| reason == name).map_or(0, |(_, n)| *n)
+        drops
+            .iter()
+            .find(|(reason, _)| reason == name)
+            .map_or(0, |(_, n)| *n)
     }
 
     /// All drops so far, by reason.

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use pontoon_tests::e2e::{laboratory, run_pontoon, sh, try_sh, wait_for};
+use pontoon_tests::e2e::{laboratory, run_pontoon, sh, wait_for};
 
 /// Declares tests that run in the laboratory.
 macro_rules! tests {
@@ -320,11 +320,10 @@ tests! { |lab|
         let _server = lab.serve("ext", "socat TCP-LISTEN:7100,fork,reuseaddr EXEC:cat", 7100);
         assert_eq!(sh("echo host | socat -t2 - TCP:192.0.2.254:7100").trim(), "host");
         assert_eq!(lab.run("c1", "echo inside | socat -t2 - TCP:192.0.2.254:7100").trim(), "inside");
-        let listener = std::process::Command::new("socat")
-            .args(["TCP-LISTEN:7200,fork,reuseaddr", "EXEC:cat"]).spawn().unwrap();
+        sh("socat TCP-LISTEN:7200,fork,reuseaddr EXEC:cat & echo $! > /run/listener");
         sleep(Duration::from_millis(300));
         assert_eq!(lab.run("ext", "echo in | socat -t2 - TCP:192.0.2.1:7200").trim(), "in");
-        try_sh(&format!("kill {}", listener.id()));
+        sh("kill $(cat /run/listener)");
     }
 
     /// RES-03: a SYN flood from one container leaves the connections of another alone.

@@ -6,7 +6,9 @@ use std::path::Path;
 use pontoon_tests::fuzz::{datapath_any, parse_any, rewrite_any};
 
 fn replay(target: &str, body: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target);
     let entries = fs::read_dir(&directory).expect("the corpus is in the repository");
     let mut count = 0;
     for entry in entries {
@@ -14,7 +16,11 @@ fn replay(target: &str, body: fn(&[u8])) {
         body(&fs::read(&path).expect("a readable file"));
         count += 1;
     }
-    assert!(count >= 10, "{} holds only {count} files", directory.display());
+    assert!(
+        count >= 10,
+        "{} holds only {count} files",
+        directory.display()
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
 use pontoon_engine::io::fdpass::Channel;
 use pontoon_engine::io::namespace::{
-    Inside, bring_loopback_up, become_root_of_new_user_namespace, enter, new_network_namespace,
+    Inside, become_root_of_new_user_namespace, bring_loopback_up, enter, new_network_namespace,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,10 @@ pub(super) fn run(
 
 fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
     if let Some(user) = user {
-        enter(Inside { user: Some(user.as_fd()), net: None })?;
+        enter(Inside {
+            user: Some(user.as_fd()),
+            net: None,
+        })?;
         become_root_of_new_user_namespace()?;
     }
     new_network_namespace()?;
@@ -78,8 +81,14 @@ fn replace(path: &Path, replacement: &Path) -> Result<(), Failure> {
     if !path.exists() {
         return Ok(());
     }
-    mount(Some(replacement), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(|error| Failure::own(&path.display().to_string(), error))
+    mount(
+        Some(replacement),
+        path,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .map_err(|error| Failure::own(&path.display().to_string(), error))
 }
 
 /// What Docker sets in a container's network namespace: ports below 1024 and ping for everybody; and no

@@ -67,7 +67,9 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
 /// `exec`.
 pub(crate) fn exec(args: &Exec) -> Result<u8, Failure> {
     let client = Client::open()?;
-    let request = Request::Container { name: args.name.clone() };
+    let request = Request::Container {
+        name: args.name.clone(),
+    };
     let Reply::Container(container) = client.ask(&request)? else {
         return Err(Failure::unexpected());
     };
@@ -78,7 +80,10 @@ pub(crate) fn exec(args: &Exec) -> Result<u8, Failure> {
 /// Enters the namespaces of a container's first process.
 fn enter_container(container: &ContainerView) -> Result<(), Failure> {
     let pid = container.pid.ok_or_else(|| {
-        Failure::own(&container.name, "has no process of its own here (it was attached or has ended)")
+        Failure::own(
+            &container.name,
+            "has no process of its own here (it was attached or has ended)",
+        )
     })?;
     let open = |kind: &str| {
         let path = format!("/proc/{pid}/ns/{kind}");
@@ -88,7 +93,10 @@ fn enter_container(container: &ContainerView) -> Result<(), Failure> {
     let own = std::fs::metadata("/proc/self/ns/user")?;
     let same = std::os::unix::fs::MetadataExt::ino(&own)
         == std::os::unix::fs::MetadataExt::ino(&user.metadata()?);
-    enter(Inside { user: (!same).then_some(user.as_fd()), net: Some(net.as_fd()) })?;
+    enter(Inside {
+        user: (!same).then_some(user.as_fd()),
+        net: Some(net.as_fd()),
+    })?;
     nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(|error| Failure::own("enter the mount namespace", error))?;
     Ok(())
@@ -98,22 +106,36 @@ fn enter_container(container: &ContainerView) -> Result<(), Failure> {
 pub(crate) fn host(args: &Host) -> Result<u8, Failure> {
     let client = Client::open()?;
     let (reply, fds) = client.exchange(&Request::Namespaces, &[])?;
-    let Reply::Namespaces { unprivileged } = reply else { return Err(Failure::unexpected()) };
+    let Reply::Namespaces { unprivileged } = reply else {
+        return Err(Failure::unexpected());
+    };
     if unprivileged {
-        let [user, net] = &fds[..] else { return Err(Failure::unexpected()) };
-        enter(Inside { user: Some(user.as_fd()), net: Some(net.as_fd()) })?;
+        let [user, net] = &fds[..] else {
+            return Err(Failure::unexpected());
+        };
+        enter(Inside {
+            user: Some(user.as_fd()),
+            net: Some(net.as_fd()),
+        })?;
     }
     Ok(become_command(&args.command, &[]))
 }
 
 /// Replaces this process by a command; returns only the exit status for its failure.
 fn become_command(command: &[String], environment: &[(String, String)]) -> u8 {
-    let Some((program, arguments)) = command.split_first() else { return NOT_FOUND };
+    let Some((program, arguments)) = command.split_first() else {
+        return NOT_FOUND;
+    };
     let mut next = Command::new(program);
-    next.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    next.args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)));
     let error = next.exec();
     eprintln!("pontoon: exec {}: {error}", program.escape_default());
-    if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }
+    if error.kind() == std::io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        CANNOT_EXECUTE
+    }
 }
 
 /// Splits `NAME=VALUE` arguments.
@@ -122,7 +144,10 @@ fn pairs(field: &str, texts: &[String], at: char) -> Result<Vec<(String, String)
         Some((name, value)) if !name.is_empty() && CString::new(text.as_str()).is_ok() => {
             Ok((name.to_owned(), value.to_owned()))
         }
-        _ => Err(Failure::own(field, format!("{}: expected NAME{at}VALUE", text.escape_default()))),
+        _ => Err(Failure::own(
+            field,
+            format!("{}: expected NAME{at}VALUE", text.escape_default()),
+        )),
     };
     texts.iter().map(split).collect()
 }

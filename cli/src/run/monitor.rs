@@ -103,8 +103,14 @@ impl Running {
         settle: impl FnOnce(&Path),
     ) -> Result<Self, Failure> {
         let (reply, mut fds) = client.exchange(&Request::Namespaces, &[])?;
-        let Reply::Namespaces { unprivileged } = reply else { return Err(Failure::unexpected()) };
-        let user = if unprivileged && !fds.is_empty() { Some(fds.remove(0)) } else { None };
+        let Reply::Namespaces { unprivileged } = reply else {
+            return Err(Failure::unexpected());
+        };
+        let user = if unprivileged && !fds.is_empty() {
+            Some(fds.remove(0))
+        } else {
+            None
+        };
         drop(fds);
         let files = runtime_directory().join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&files)?;
@@ -126,7 +132,12 @@ impl Running {
         drop(theirs);
         let plugged = plug(client, &ours, first, &mut spec, becoming, &files);
         match plugged {
-            Ok(view) => Ok(Self { first, signals, view, files }),
+            Ok(view) => Ok(Self {
+                first,
+                signals,
+                view,
+                files,
+            }),
             Err(error) => {
                 drop(ours);
                 let _ = waitpid(first, None);
@@ -140,7 +151,10 @@ impl Running {
     fn wait(self, client: &Client) -> Result<u8, Failure> {
         let status = self.wait_for_first()?;
         end_leftovers();
-        let exited = Request::Exited { id: self.view.id.clone(), status: i32::from(status) };
+        let exited = Request::Exited {
+            id: self.view.id.clone(),
+            status: i32::from(status),
+        };
         // The engine may have been told to end meanwhile; the command's status counts.
         let _ = client.ask(&exited);
         let _ = fs::remove_dir_all(&self.files);
@@ -179,38 +193,58 @@ fn plug(
     files: &Path,
 ) -> Result<ContainerView, Failure> {
     let Some(((), fds)) = first.receive::<()>()? else {
-        return Err(Failure::own("run", "the first process could not make its namespaces"));
+        return Err(Failure::own(
+            "run",
+            "the first process could not make its namespaces",
+        ));
     };
     let net = fds.first().ok_or_else(Failure::unexpected)?;
     spec.pid = Some(pid.as_raw());
     let process = pidfd(pid)?;
     let request = Request::Attach(spec.clone());
     let (reply, _) = client.exchange(&request, &[net.as_fd(), process.as_fd()])?;
-    let Reply::Container(view) = reply else { return Err(Failure::unexpected()) };
+    let Reply::Container(view) = reply else {
+        return Err(Failure::unexpected());
+    };
     let hosts = write_file(files, "hosts", &hosts(&view, &becoming.add_host))?;
     let own = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolvers = write_file(files, "resolv.conf", &without_loopback(&own))?;
-    let replaced =
-        vec![("/etc/hosts".to_owned(), hosts), ("/etc/resolv.conf".to_owned(), resolvers)];
-    first.send(&Plugged { files: replaced, ifname: view.ifname.clone() }, &[])?;
+    let replaced = vec![
+        ("/etc/hosts".to_owned(), hosts),
+        ("/etc/resolv.conf".to_owned(), resolvers),
+    ];
+    first.send(
+        &Plugged {
+            files: replaced,
+            ifname: view.ifname.clone(),
+        },
+        &[],
+    )?;
     Ok(view)
 }
 
 fn write_file(directory: &Path, name: &str, content: &str) -> Result<String, Failure> {
     let path = directory.join(name);
     fs::write(&path, content)?;
-    path.into_os_string().into_string().map_err(|_| Failure::own("XDG_RUNTIME_DIR", "is not UTF-8"))
+    path.into_os_string()
+        .into_string()
+        .map_err(|_| Failure::own("XDG_RUNTIME_DIR", "is not UTF-8"))
 }
 
 /// `/etc/hosts` as Docker writes it.
 fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut text =
+        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let (address, name) = (container.address.addr(), &container.name);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{address}\t{name}");
     for (name, address) in more {
         let gateway = container.gateway.to_string();
-        let address = if address == "host-gateway" { &gateway } else { address };
+        let address = if address == "host-gateway" {
+            &gateway
+        } else {
+            address
+        };
         let _ = writeln!(text, "{address}\t{name}");
     }
     text
@@ -225,7 +259,9 @@ fn without_loopback(own: &str) -> String {
         let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
         !(server && address.is_some_and(|address| address.is_loopback()))
     };
-    own.lines().filter(reachable).fold(String::new(), |text, line| text + line + "\n")
+    own.lines()
+        .filter(reachable)
+        .fold(String::new(), |text, line| text + line + "\n")
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
@@ -259,7 +295,10 @@ fn end_leftovers() {
     loop {
         let path = format!("/proc/{own}/task/{own}/children");
         let children = fs::read_to_string(path).unwrap_or_default();
-        let pids: Vec<_> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        let pids: Vec<_> = children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
         for pid in &pids {
             // It may have ended meanwhile.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);

@@ -11,7 +11,9 @@ use super::Invalid;
 pub fn default_pools() -> impl Iterator<Item = Ipv4Net> {
     let first = (17..=31).map(|n| (Ipv4Addr::new(172, n, 0, 0), 16));
     let second = (0..16).map(|n| (Ipv4Addr::new(192, 168, n * 16, 0), 20));
-    first.chain(second).filter_map(|(address, length)| Ipv4Net::new(address, length).ok())
+    first
+        .chain(second)
+        .filter_map(|(address, length)| Ipv4Net::new(address, length).ok())
 }
 
 /// Whether two prefixes share an address.
@@ -27,7 +29,10 @@ pub fn free_pool(taken: &[IpNet]) -> Result<Ipv4Net, Invalid> {
     default_pools()
         .find(|pool| !taken.iter().any(|other| overlaps(&IpNet::V4(*pool), other)))
         .ok_or_else(|| {
-            Invalid::new("--subnet", "could not find an available address pool; give one")
+            Invalid::new(
+                "--subnet",
+                "could not find an available address pool; give one",
+            )
         })
 }
 
@@ -38,12 +43,22 @@ pub fn free_pool(taken: &[IpNet]) -> Result<Ipv4Net, Invalid> {
 /// It is something else.
 pub fn parse_subnet(text: &str) -> Result<Ipv4Net, Invalid> {
     let invalid = |why: &str| {
-        Invalid::new("--subnet", format!("invalid subnet {}: {why}", text.escape_default()))
+        Invalid::new(
+            "--subnet",
+            format!("invalid subnet {}: {why}", text.escape_default()),
+        )
     };
-    let net: IpNet = text.parse().map_err(|_| invalid("expected ADDRESS/LENGTH"))?;
-    let IpNet::V4(net) = net else { return Err(invalid("only IPv4 subnets are supported")) };
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| invalid("expected ADDRESS/LENGTH"))?;
+    let IpNet::V4(net) = net else {
+        return Err(invalid("only IPv4 subnets are supported"));
+    };
     if net.addr() != net.network() {
-        return Err(invalid(&format!("it has host bits set; did you mean {}?", net.trunc())));
+        return Err(invalid(&format!(
+            "it has host bits set; did you mean {}?",
+            net.trunc()
+        )));
     }
     let first = net.addr().octets()[0];
     if net.prefix_len() > 30 || net.prefix_len() < 8 {
@@ -69,7 +84,11 @@ pub struct Allocator {
 impl Allocator {
     /// All addresses are free but the gateway's.
     pub fn new(subnet: Ipv4Net, gateway: Ipv4Addr) -> Self {
-        Self { subnet, taken: BTreeSet::from([gateway]), last: subnet.network() }
+        Self {
+            subnet,
+            taken: BTreeSet::from([gateway]),
+            last: subnet.network(),
+        }
     }
 
     /// The next free address.
@@ -77,7 +96,10 @@ impl Allocator {
     /// # Errors
     /// There is none.
     pub fn allocate(&mut self) -> Result<Ipv4Addr, Invalid> {
-        let (low, high) = (u32::from(self.subnet.network()), u32::from(self.subnet.broadcast()));
+        let (low, high) = (
+            u32::from(self.subnet.network()),
+            u32::from(self.subnet.broadcast()),
+        );
         let start = u32::from(self.last);
         let after = start + 1..high;
         let before = low + 1..=start.max(low + 1);
@@ -87,7 +109,10 @@ impl Allocator {
             .find(|address| !self.taken.contains(address))
             .filter(|address| *address != self.subnet.broadcast())
             .ok_or_else(|| {
-                Invalid::new("--network", format!("no available IPv4 addresses in {}", self.subnet))
+                Invalid::new(
+                    "--network",
+                    format!("no available IPv4 addresses in {}", self.subnet),
+                )
             })?;
         self.taken.insert(free);
         self.last = free;
@@ -104,7 +129,10 @@ impl Allocator {
             return Err(invalid("only IPv4 addresses are supported"));
         };
         if !self.subnet.contains(&address) {
-            return Err(invalid(&format!("not in the network's subnet {}", self.subnet)));
+            return Err(invalid(&format!(
+                "not in the network's subnet {}",
+                self.subnet
+            )));
         }
         if address == self.subnet.network() || address == self.subnet.broadcast() {
             return Err(invalid("not a host's address"));
@@ -174,9 +202,15 @@ mod tests {
 
     #[test]
     fn subnets_that_make_no_network_are_refused() {
-        for text in
-            ["10.0.0.1/24", "10.0.0.0/31", "10.0.0.0/32", "fd00::/64", "127.0.0.0/8", "x", "10.0.0.0/2"]
-        {
+        for text in [
+            "10.0.0.1/24",
+            "10.0.0.0/31",
+            "10.0.0.0/32",
+            "fd00::/64",
+            "127.0.0.0/8",
+            "x",
+            "10.0.0.0/2",
+        ] {
             assert_eq!(parse_subnet(text).unwrap_err().field, "--subnet", "{text}");
         }
     }

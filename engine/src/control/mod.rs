@@ -24,7 +24,10 @@ pub struct Invalid {
 impl Invalid {
     /// `field` is wrong because of `reason`.
     pub fn new(field: &str, reason: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), reason: reason.into() }
+        Self {
+            field: field.to_owned(),
+            reason: reason.into(),
+        }
     }
 }
 

@@ -18,7 +18,11 @@ pub fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     if first && rest && name.len() <= MAX_NAME {
         return Ok(());
     }
-    let shown: String = name.chars().take(32).flat_map(char::escape_default).collect();
+    let shown: String = name
+        .chars()
+        .take(32)
+        .flat_map(char::escape_default)
+        .collect();
     Err(Invalid::new(
         field,
         format!("invalid name \"{shown}\": up to {MAX_NAME} of [a-zA-Z0-9][a-zA-Z0-9_.-]"),
@@ -68,7 +72,16 @@ mod tests {
             assert_eq!(check_name("--name", good), Ok(()));
         }
         let long = "x".repeat(4096);
-        for bad in ["", "-web", "../x", "a\nb", "a b", "naïve", "a\0", long.as_str()] {
+        for bad in [
+            "",
+            "-web",
+            "../x",
+            "a\nb",
+            "a b",
+            "naïve",
+            "a\0",
+            long.as_str(),
+        ] {
             let error = check_name("--name", bad).unwrap_err();
             assert_eq!(error.field, "--name");
             assert!(error.to_string().len() < 250 && !error.to_string().contains('\n'));

@@ -33,7 +33,11 @@ impl fmt::Display for PublishSpec {
 
 /// `tcp` or `udp`.
 pub const fn protocol_name(number: u8) -> &'static str {
-    if number == protocol::UDP { "udp" } else { "tcp" }
+    if number == protocol::UDP {
+        "udp"
+    } else {
+        "tcp"
+    }
 }
 
 /// Reads one `-p` argument, which may stand for a range of ports.
@@ -46,7 +50,12 @@ pub fn parse(text: &str) -> Result<Vec<PublishSpec>, Invalid> {
     let protocol = match name.to_ascii_lowercase().as_str() {
         "tcp" => protocol::TCP,
         "udp" => protocol::UDP,
-        other => return Err(invalid(format!("Invalid proto: {}", other.escape_default()))),
+        other => {
+            return Err(invalid(format!(
+                "Invalid proto: {}",
+                other.escape_default()
+            )));
+        }
     };
     let (front, container) = ports.rsplit_once(':').unwrap_or(("", ports));
     let (address, host) = match front.rsplit_once(':') {
@@ -54,19 +63,34 @@ pub fn parse(text: &str) -> Result<Vec<PublishSpec>, Invalid> {
         None => (Ipv4Addr::UNSPECIFIED.into(), front),
     };
     if container.is_empty() {
-        return Err(invalid(format!("No port specified: {}<empty>", text.escape_default())));
+        return Err(invalid(format!(
+            "No port specified: {}<empty>",
+            text.escape_default()
+        )));
     }
-    let container = parse_range(container)
-        .ok_or_else(|| invalid(format!("Invalid containerPort: {}", container.escape_default())))?;
+    let container = parse_range(container).ok_or_else(|| {
+        invalid(format!(
+            "Invalid containerPort: {}",
+            container.escape_default()
+        ))
+    })?;
     let host = match host {
         "" => None,
-        text => Some(parse_range(text).ok_or_else(|| {
-            invalid(format!("Invalid hostPort: {}", text.escape_default()))
-        })?),
+        text => Some(
+            parse_range(text)
+                .ok_or_else(|| invalid(format!("Invalid hostPort: {}", text.escape_default())))?,
+        ),
     };
-    let one = |host, container| PublishSpec { address, host, container, protocol };
+    let one = |host, container| PublishSpec {
+        address,
+        host,
+        container,
+        protocol,
+    };
     let Some(host) = host else {
-        return Ok((container.0..=container.1).map(|port| one(None, port)).collect());
+        return Ok((container.0..=container.1)
+            .map(|port| one(None, port))
+            .collect());
     };
     if host.1 - host.0 != container.1 - container.0 {
         return Err(invalid(format!(
@@ -74,13 +98,20 @@ pub fn parse(text: &str) -> Result<Vec<PublishSpec>, Invalid> {
             container.0, container.1, host.0, host.1
         )));
     }
-    Ok((host.0..=host.1).zip(container.0..=container.1).map(|(h, c)| one(Some(h), c)).collect())
+    Ok((host.0..=host.1)
+        .zip(container.0..=container.1)
+        .map(|(h, c)| one(Some(h), c))
+        .collect())
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, Invalid> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse()
-        .map_err(|_| Invalid::new(FIELD, format!("Invalid ip address: {}", text.escape_default())))
+    bare.parse().map_err(|_| {
+        Invalid::new(
+            FIELD,
+            format!("Invalid ip address: {}", text.escape_default()),
+        )
+    })
 }
 
 /// A port or a range of ports, in order, without 0.
@@ -100,7 +131,11 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Vec<String> {
-        parse(text).unwrap().iter().map(PublishSpec::to_string).collect()
+        parse(text)
+            .unwrap()
+            .iter()
+            .map(PublishSpec::to_string)
+            .collect()
     }
 
     #[test]
@@ -110,7 +145,10 @@ mod tests {
         assert_eq!(shown("80"), ["0.0.0.0:->80/tcp"]);
         assert_eq!(shown("192.0.2.1::80"), ["192.0.2.1:->80/tcp"]);
         assert_eq!(shown("[::1]:8080:80"), ["::1:8080->80/tcp"]);
-        assert_eq!(shown("9000-9001:80-81"), ["0.0.0.0:9000->80/tcp", "0.0.0.0:9001->81/tcp"]);
+        assert_eq!(
+            shown("9000-9001:80-81"),
+            ["0.0.0.0:9000->80/tcp", "0.0.0.0:9001->81/tcp"]
+        );
     }
 
     #[test]
@@ -127,8 +165,17 @@ mod tests {
             ("+80:80", "Invalid hostPort: +80"),
         ] {
             let error = parse(text).unwrap_err();
-            assert_eq!((error.field.as_str(), error.reason.as_str()), (FIELD, reason), "{text}");
+            assert_eq!(
+                (error.field.as_str(), error.reason.as_str()),
+                (FIELD, reason),
+                "{text}"
+            );
         }
-        assert!(parse("1-3:80-81").unwrap_err().reason.starts_with("Invalid ranges"));
+        assert!(
+            parse("1-3:80-81")
+                .unwrap_err()
+                .reason
+                .starts_with("Invalid ranges")
+        );
     }
 }

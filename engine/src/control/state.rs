@@ -146,7 +146,10 @@ impl State {
         }
         let subnet = self.choose_subnet(spec, taken)?;
         let gateway = choose_gateway(spec.gateway, subnet)?;
-        let (uplink, host_port) = (parse_uplink(spec.uplink.as_deref())?, parse_host_port(spec)?);
+        let (uplink, host_port) = (
+            parse_uplink(spec.uplink.as_deref())?,
+            parse_host_port(spec)?,
+        );
         let mtu = parse_mtu(spec.mtu)?;
         self.last_network += 1;
         let network = Network {
@@ -169,7 +172,10 @@ impl State {
     /// It is not there, or containers are on it.
     pub fn remove_network(&mut self, name: &str) -> Result<Network, Invalid> {
         let network = self.network(name)?;
-        let in_use = self.containers.values().any(|c| c.network == name && c.phase == Phase::Running);
+        let in_use = self
+            .containers
+            .values()
+            .any(|c| c.network == name && c.phase == Phase::Running);
         if in_use {
             let what = format!(
                 "error while removing network: network {name} id {} has active endpoints",
@@ -177,8 +183,11 @@ impl State {
             );
             return Err(Invalid::new("", what));
         }
-        self.containers.retain(|_, container| container.network != name);
-        self.networks.remove(name).ok_or_else(|| no_such_network(name))
+        self.containers
+            .retain(|_, container| container.network != name);
+        self.networks
+            .remove(name)
+            .ok_or_else(|| no_such_network(name))
     }
 
     /// The network of that name.
@@ -207,10 +216,16 @@ impl State {
         let name = self.choose_name(spec.name.as_deref(), random[0])?;
         check_name("--ifname", &spec.ifname)?;
         if spec.ifname.len() > 15 {
-            return Err(Invalid::new("--ifname", "interface names have at most 15 characters"));
+            return Err(Invalid::new(
+                "--ifname",
+                "interface names have at most 15 characters",
+            ));
         }
         let publish = self.choose_ports(&spec.publish)?;
-        let wanted_mac = spec.mac.as_deref().map(|text| self.check_mac(&spec.network, text));
+        let wanted_mac = spec
+            .mac
+            .as_deref()
+            .map(|text| self.check_mac(&spec.network, text));
         let wanted_mac = wanted_mac.transpose()?;
         let network = self
             .networks
@@ -249,10 +264,16 @@ impl State {
     pub fn container(&self, name: &str) -> Result<&Container, Invalid> {
         let by_id = || {
             let long_enough = name.len() >= 4;
-            self.containers.values().find(|c| long_enough && c.id.starts_with(name))
+            self.containers
+                .values()
+                .find(|c| long_enough && c.id.starts_with(name))
         };
         self.containers.get(name).or_else(by_id).ok_or_else(|| {
-            let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
+            let shown: String = name
+                .chars()
+                .take(64)
+                .flat_map(char::escape_default)
+                .collect();
             Invalid::new("", format!("No such container: {shown}"))
         })
     }
@@ -264,7 +285,10 @@ impl State {
 
     /// How many containers run.
     pub fn running(&self) -> usize {
-        self.containers.values().filter(|c| c.phase == Phase::Running).count()
+        self.containers
+            .values()
+            .filter(|c| c.phase == Phase::Running)
+            .count()
     }
 
     /// Notes that a container's process has ended, and gives its address and ports back.
@@ -301,7 +325,12 @@ impl State {
             },
             mtu: network.mtu,
             host_interface: network.host_port.map(|_| network.host_interface()),
-            containers: self.containers.values().filter(running).map(|c| c.name.clone()).collect(),
+            containers: self
+                .containers
+                .values()
+                .filter(running)
+                .map(|c| c.name.clone())
+                .collect(),
         }
     }
 
@@ -337,11 +366,18 @@ impl State {
     }
 
     fn choose_subnet(&self, spec: &NetworkSpec, taken: &[IpNet]) -> Result<Ipv4Net, Invalid> {
-        let networks = self.networks.values().map(|network| IpNet::V4(network.subnet));
+        let networks = self
+            .networks
+            .values()
+            .map(|network| IpNet::V4(network.subnet));
         let taken: Vec<_> = taken.iter().copied().chain(networks).collect();
-        let Some(text) = &spec.subnet else { return free_pool(&taken) };
+        let Some(text) = &spec.subnet else {
+            return free_pool(&taken);
+        };
         let subnet = parse_subnet(text)?;
-        let clash = taken.iter().find(|other| overlaps(&IpNet::V4(subnet), other));
+        let clash = taken
+            .iter()
+            .find(|other| overlaps(&IpNet::V4(subnet), other));
         match clash {
             None => Ok(subnet),
             Some(other) => {
@@ -352,7 +388,9 @@ impl State {
     }
 
     fn choose_name(&self, wanted: Option<&str>, random: u64) -> Result<String, Invalid> {
-        let Some(name) = wanted else { return Ok(generated(random)) };
+        let Some(name) = wanted else {
+            return Ok(generated(random));
+        };
         check_name("--name", name)?;
         match self.containers.get(name) {
             None => Ok(name.to_owned()),
@@ -368,17 +406,29 @@ impl State {
     }
 
     fn check_mac(&self, network: &str, text: &str) -> Result<MacAddr, Invalid> {
-        let invalid = |why: &str| {
-            Invalid::new("--mac-address", format!("{}: {why}", text.escape_default()))
-        };
-        let mac: MacAddr = text.parse().map_err(|_| invalid("expected 02:42:ac:11:00:02"))?;
+        let invalid =
+            |why: &str| Invalid::new("--mac-address", format!("{}: {why}", text.escape_default()));
+        let mac: MacAddr = text
+            .parse()
+            .map_err(|_| invalid("expected 02:42:ac:11:00:02"))?;
         if !mac.is_valid_source() {
             return Err(invalid("not a single host's address"));
         }
-        let gateway = self.networks.get(network).is_some_and(|n| n.gateway_mac() == mac);
+        let gateway = self
+            .networks
+            .get(network)
+            .is_some_and(|n| n.gateway_mac() == mac);
         let running = |c: &&Container| c.network == network && c.phase == Phase::Running;
-        let taken = self.containers.values().filter(running).any(|c| c.mac == mac);
-        if gateway || taken { Err(invalid("already in use")) } else { Ok(mac) }
+        let taken = self
+            .containers
+            .values()
+            .filter(running)
+            .any(|c| c.mac == mac);
+        if gateway || taken {
+            Err(invalid("already in use"))
+        } else {
+            Ok(mac)
+        }
     }
 
     /// Fills in the host ports that were left open, and checks that nobody has the others.
@@ -388,12 +438,20 @@ impl State {
             let mut spec = spec.clone();
             let held = |port: u16, chosen: &[PublishSpec]| {
                 let other = |p: &&PublishSpec| collides(p, &spec, port);
-                let running = self.containers.values().filter(|c| c.phase == Phase::Running);
+                let running = self
+                    .containers
+                    .values()
+                    .filter(|c| c.phase == Phase::Running);
                 let holder = running
                     .flat_map(|c| c.publish.iter().map(move |p| (p, c.name.as_str())))
                     .find(|(p, _)| other(p))
                     .map(|(_, name)| name.to_owned());
-                holder.or_else(|| chosen.iter().find(other).map(|_| "this container".to_owned()))
+                holder.or_else(|| {
+                    chosen
+                        .iter()
+                        .find(other)
+                        .map(|_| "this container".to_owned())
+                })
             };
             match spec.host {
                 Some(port) => {
@@ -425,7 +483,11 @@ fn collides(held: &PublishSpec, wanted: &PublishSpec, port: u16) -> bool {
 }
 
 fn no_such_network(name: &str) -> Invalid {
-    let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
+    let shown: String = name
+        .chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect();
     Invalid::new("", format!("No such network: {shown}"))
 }
 
@@ -434,7 +496,10 @@ fn choose_gateway(wanted: Option<IpAddr>, subnet: Ipv4Net) -> Result<Ipv4Addr, I
         Invalid::new("--gateway", format!("{address}: {why} {subnet}"))
     };
     match wanted {
-        None => subnet.hosts().next().ok_or_else(|| Invalid::new("--subnet", "no room for hosts")),
+        None => subnet
+            .hosts()
+            .next()
+            .ok_or_else(|| Invalid::new("--subnet", "no room for hosts")),
         Some(IpAddr::V4(address)) if !subnet.contains(&address) => {
             Err(invalid(address.into(), "not in the subnet"))
         }
@@ -457,7 +522,10 @@ fn parse_uplink(text: Option<&str>) -> Result<UplinkSpec, Invalid> {
             }
             _ => {
                 let shown = text.escape_default();
-                Err(Invalid::new("--uplink", format!("{shown}: expected dev:INTERFACE or none")))
+                Err(Invalid::new(
+                    "--uplink",
+                    format!("{shown}: expected dev:INTERFACE or none"),
+                ))
             }
         },
     }
@@ -470,7 +538,10 @@ fn parse_host_port(spec: &NetworkSpec) -> Result<Option<HostPort>, Invalid> {
         Some("tap") => Ok(Some(HostPort::Tap)),
         Some(other) => {
             let shown = other.escape_default();
-            Err(Invalid::new("--host-port", format!("{shown}: expected veth or tap")))
+            Err(Invalid::new(
+                "--host-port",
+                format!("{shown}: expected veth or tap"),
+            ))
         }
     }
 }
@@ -479,6 +550,9 @@ fn parse_mtu(mtu: Option<u32>) -> Result<u16, Invalid> {
     let mtu = mtu.unwrap_or(1500);
     match u16::try_from(mtu) {
         Ok(value) if mtu >= MIN_MTU => Ok(value),
-        _ => Err(Invalid::new("--mtu", format!("{mtu}: must be from {MIN_MTU} to 65535"))),
+        _ => Err(Invalid::new(
+            "--mtu",
+            format!("{mtu}: must be from {MIN_MTU} to 65535"),
+        )),
     }
 }

@@ -49,7 +49,9 @@ impl Channel {
     /// # Errors
     /// No descriptor is free.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()? })
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+        })
     }
 
     /// Sends a message.
@@ -59,13 +61,26 @@ impl Channel {
     pub fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         if bytes.len() > MAX_MESSAGE || fds.len() > MAX_FDS {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too large"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "message too large",
+            ));
         }
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let control = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() { &control[..0] } else { &control[..] };
+        let control = if raw.is_empty() {
+            &control[..0]
+        } else {
+            &control[..]
+        };
         let parts = [IoSlice::new(&bytes)];
-        sendmsg::<()>(self.fd.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?;
+        sendmsg::<()>(
+            self.fd.as_raw_fd(),
+            &parts,
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
         Ok(())
     }
 
@@ -96,7 +111,10 @@ impl Channel {
             return Ok(None);
         }
         if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "message was cut"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "message was cut",
+            ));
         }
         Ok(Some((serde_json::from_slice(&buffer[..length])?, fds)))
     }
@@ -143,7 +161,10 @@ mod tests {
         a.send(&5, &[x.as_fd()]).unwrap();
         drop(x);
         assert!(b.receive::<String>().is_err());
-        assert!(y.receive::<String>().unwrap().is_none(), "the descriptor was closed");
+        assert!(
+            y.receive::<String>().unwrap().is_none(),
+            "the descriptor was closed"
+        );
     }
 
     #[test]

@@ -41,7 +41,11 @@ impl Privilege {
             .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
             .unwrap_or(0);
         let all = effective & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES;
-        Ok(if all { Self::Administrator } else { Self::Ordinary })
+        Ok(if all {
+            Self::Administrator
+        } else {
+            Self::Ordinary
+        })
     }
 }
 
@@ -60,7 +64,8 @@ pub struct Inside<'a> {
 /// There is no right to enter, or the process has several threads.
 pub fn enter(inside: Inside<'_>) -> io::Result<()> {
     if let Some(user) = inside.user {
-        setns(user, CloneFlags::CLONE_NEWUSER).map_err(|e| context("enter the user namespace", e))?;
+        setns(user, CloneFlags::CLONE_NEWUSER)
+            .map_err(|e| context("enter the user namespace", e))?;
     }
     if let Some(net) = inside.net {
         setns(net, CloneFlags::CLONE_NEWNET)
@@ -150,16 +155,36 @@ impl Sandbox {
             Ok(((), fds))
         })?;
         let mut fds = fds.into_iter();
-        let mut next = || fds.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
-        let user = if privilege == Privilege::Ordinary { Some(next()?) } else { None };
+        let mut next = || {
+            fds.next()
+                .ok_or_else(|| io::Error::other("a descriptor is missing"))
+        };
+        let user = if privilege == Privilege::Ordinary {
+            Some(next()?)
+        } else {
+            None
+        };
         let (net, packet, watch) = (next()?, next()?, next()?);
-        let host_net = if privilege == Privilege::Ordinary { Some(next()?) } else { None };
-        Ok(Self { user, net, host_net, packet, watch })
+        let host_net = if privilege == Privilege::Ordinary {
+            Some(next()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            user,
+            net,
+            host_net,
+            packet,
+            watch,
+        })
     }
 
     /// What to enter to be among the engine's ends.
     pub fn inside(&self) -> Inside<'_> {
-        Inside { user: self.user.as_ref().map(AsFd::as_fd), net: Some(self.net.as_fd()) }
+        Inside {
+            user: self.user.as_ref().map(AsFd::as_fd),
+            net: Some(self.net.as_fd()),
+        }
     }
 }
 
@@ -171,7 +196,10 @@ impl Sandbox {
 pub fn become_root_of_new_user_namespace() -> io::Result<()> {
     let (uid, gid) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| {
-        context("make a user namespace (are unprivileged user namespaces allowed?)", e)
+        context(
+            "make a user namespace (are unprivileged user namespaces allowed?)",
+            e,
+        )
     })?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
@@ -206,7 +234,9 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
 /// The kernel refuses.
 pub fn watch_links() -> io::Result<OwnedFd> {
     use super::netlink::{Netlink, Watch};
-    Netlink::open(Watch::Links).map(Netlink::into_fd).map_err(io::Error::other)
+    Netlink::open(Watch::Links)
+        .map(Netlink::into_fd)
+        .map_err(io::Error::other)
 }
 
 /// Brings `lo` of the current network namespace up.
@@ -265,5 +295,8 @@ fn identity(namespace: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
 }
 
 fn context(what: &str, error: nix::Error) -> io::Error {
-    io::Error::new(io::Error::from(error).kind(), format!("{what}: {}", error.desc()))
+    io::Error::new(
+        io::Error::from(error).kind(),
+        format!("{what}: {}", error.desc()),
+    )
 }

@@ -59,6 +59,17 @@ pub struct Link {
     pub running: bool,
 }
 
+/// A route of the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRoute {
+    /// Where to.
+    pub prefix: IpNet,
+    /// By whom; `None` when the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Through which link.
+    pub link: Option<u32>,
+}
+
 /// One end of a veth pair to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct VethEnd<'a> {
@@ -126,7 +137,10 @@ impl Netlink {
             Ok(socket)
         };
         let socket = open().map_err(|source| failed("open a netlink socket", source))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
     }
 
     /// Makes a pair of virtual Ethernet interfaces, one here, the other in `peer_namespace`.
@@ -141,14 +155,19 @@ impl Netlink {
         mtu: u16,
     ) -> Result<()> {
         let mut peer = end(there, mtu);
-        peer.attributes.push(LinkAttribute::NetNsFd(peer_namespace.as_raw_fd()));
+        peer.attributes
+            .push(LinkAttribute::NetNsFd(peer_namespace.as_raw_fd()));
         let mut message = end(here, mtu);
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
         let operation = format!("make the veth pair {} and {}", here.name, there.name);
-        self.change(operation, RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+        self.change(
+            operation,
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
     }
 
     /// Brings a link up.
@@ -161,6 +180,21 @@ impl Netlink {
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
         let operation = format!("bring link {index} up");
+        self.change(operation, RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Gives a link a hardware address and an MTU.
+    ///
+    /// # Errors
+    /// It is gone, does not take them, or there is no right to it.
+    pub fn shape(&mut self, index: u32, mac: MacAddr, mtu: u16) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message
+            .attributes
+            .push(LinkAttribute::Address(mac.0.to_vec()));
+        message.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
+        let operation = format!("set address and MTU of link {index}");
         self.change(operation, RouteNetlinkMessage::SetLink(message), 0)
     }
 
@@ -203,12 +237,18 @@ impl Netlink {
         message.header.family = family(address.addr());
         message.header.prefix_len = address.prefix_len();
         message.header.index = index;
-        message.attributes.push(AddressAttribute::Local(address.addr()));
-        message.attributes.push(AddressAttribute::Address(address.addr()));
+        message
+            .attributes
+            .push(AddressAttribute::Local(address.addr()));
+        message
+            .attributes
+            .push(AddressAttribute::Address(address.addr()));
         if let IpNet::V4(net) = address
             && net.prefix_len() < 31
         {
-            message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(net.broadcast()));
         }
         let operation = format!("add address {address} to link {index}");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
@@ -226,7 +266,9 @@ impl Netlink {
         message.header.protocol = RouteProtocol::Boot;
         message.header.scope = RouteScope::Universe;
         message.header.kind = RouteType::Unicast;
-        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+        message
+            .attributes
+            .push(RouteAttribute::Gateway(gateway.into()));
         message.attributes.push(RouteAttribute::Oif(index));
         let operation = format!("add the default route via {gateway}");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
@@ -255,10 +297,15 @@ impl Netlink {
     /// There is none.
     pub fn link(&mut self, name: &str) -> Result<Link> {
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
         let operation = format!("look up interface {name}");
-        let replies =
-            self.request(operation.clone(), RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
+        let replies = self.request(
+            operation.clone(),
+            RouteNetlinkMessage::GetLink(message),
+            NLM_F_ACK,
+        )?;
         let found = replies.into_iter().find_map(|reply| match reply {
             RouteNetlinkMessage::NewLink(message) => Some(link(&message)),
             _ => None,
@@ -282,11 +329,11 @@ impl Netlink {
             .collect())
     }
 
-    /// All unicast routes of the main table: prefix, gateway, link.
+    /// All unicast routes of the main table.
     ///
     /// # Errors
     /// The kernel refuses to tell.
-    pub fn routes(&mut self) -> Result<Vec<(IpNet, Option<IpAddr>, Option<u32>)>> {
+    pub fn routes(&mut self) -> Result<Vec<HostRoute>> {
         let mut all = Vec::new();
         for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
@@ -323,7 +370,10 @@ impl Netlink {
 
     /// Takes over a socket that another process has opened.
     pub fn from_fd(fd: OwnedFd) -> Self {
-        Self { socket: adopt(fd), sequence: 0 }
+        Self {
+            socket: adopt(fd),
+            sequence: 0,
+        }
     }
 
     fn change(
@@ -332,7 +382,8 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<()> {
-        self.request(operation, message, flags | NLM_F_ACK).map(drop)
+        self.request(operation, message, flags | NLM_F_ACK)
+            .map(drop)
     }
 
     fn request(
@@ -389,15 +440,22 @@ impl std::os::fd::AsFd for Netlink {
 }
 
 fn failed(operation: &str, source: io::Error) -> NetlinkError {
-    NetlinkError { operation: operation.to_owned(), source }
+    NetlinkError {
+        operation: operation.to_owned(),
+        source,
+    }
 }
 
 fn end(end: VethEnd<'_>, mtu: u16) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::IfName(end.name.to_owned()));
     message.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
     if let Some(mac) = end.mac {
-        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+        message
+            .attributes
+            .push(LinkAttribute::Address(mac.0.to_vec()));
     }
     message
 }
@@ -422,7 +480,11 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 fn family(addr: IpAddr) -> AddressFamily {
-    if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+    if addr.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
 }
 
 fn messages(bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
@@ -439,7 +501,9 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMes
 }
 
 fn change(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
-    let NetlinkPayload::InnerMessage(inner) = message.payload else { return None };
+    let NetlinkPayload::InnerMessage(inner) = message.payload else {
+        return None;
+    };
     match inner {
         RouteNetlinkMessage::NewLink(message) => Some(Change::Link(link(&message))),
         RouteNetlinkMessage::DelLink(message) => Some(Change::LinkGone(message.header.index)),
@@ -475,16 +539,19 @@ fn link(message: &LinkMessage) -> Link {
 
 fn address(message: &AddressMessage) -> Option<IpNet> {
     let of = |local: bool| {
-        message.attributes.iter().find_map(move |attribute| match attribute {
-            AddressAttribute::Local(addr) if local => Some(*addr),
-            AddressAttribute::Address(addr) if !local => Some(*addr),
-            _ => None,
-        })
+        message
+            .attributes
+            .iter()
+            .find_map(move |attribute| match attribute {
+                AddressAttribute::Local(addr) if local => Some(*addr),
+                AddressAttribute::Address(addr) if !local => Some(*addr),
+                _ => None,
+            })
     };
     IpNet::new(of(true).or_else(|| of(false))?, message.header.prefix_len).ok()
 }
 
-fn route(message: &RouteMessage) -> Option<(IpNet, Option<IpAddr>, Option<u32>)> {
+fn route(message: &RouteMessage) -> Option<HostRoute> {
     let main = message.header.table == RouteHeader::RT_TABLE_MAIN;
     if !main || message.header.kind != RouteType::Unicast {
         return None;
@@ -503,7 +570,11 @@ fn route(message: &RouteMessage) -> Option<(IpNet, Option<IpAddr>, Option<u32>)>
         }
     }
     let prefix = IpNet::new(destination, message.header.destination_prefix_length).ok()?;
-    Some((prefix, gateway, oif))
+    Some(HostRoute {
+        prefix,
+        gateway,
+        link: oif,
+    })
 }
 
 fn ip(addr: &RouteAddress) -> Option<IpAddr> {
@@ -526,7 +597,10 @@ fn adopt(fd: OwnedFd) -> Socket {
     unsafe { Socket::from_raw_fd(fd.into_raw_fd()) }
 }
 
-#[allow(unsafe_code, reason = "the crate's socket offers only a raw descriptor")]
+#[allow(
+    unsafe_code,
+    reason = "the crate's socket offers only a raw descriptor"
+)]
 fn borrow(socket: &Socket) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open as long as the socket it is borrowed from.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }

@@ -11,7 +11,10 @@
 //! The kernel takes the outer VLAN tag out of the frame and reports it beside it; it is put back here,
 //! into the headroom. Slots are used in order; a slot belongs to the engine from the moment its status
 //! says so until [`PacketSocket::release`].
-#![allow(unsafe_code, reason = "packet rings have no safe interface: set-up, mapping, status words")]
+#![allow(
+    unsafe_code,
+    reason = "packet rings have no safe interface: set-up, mapping, status words"
+)]
 
 use std::ffi::c_int;
 use std::io;
@@ -104,7 +107,11 @@ impl PacketSocket {
     /// # Errors
     /// The kernel refuses an option, the ring's memory, or the binding.
     pub fn open(fd: OwnedFd, binding: Binding, size: RingSize) -> io::Result<Self> {
-        set_option(&fd, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
+        set_option(
+            &fd,
+            libc::PACKET_VERSION,
+            &(libc::tpacket_versions::TPACKET_V2 as c_int),
+        )?;
         set_option(&fd, libc::PACKET_RESERVE, &HEADROOM)?;
         set_option(&fd, libc::PACKET_VNET_HDR, &1)?;
         set_option(&fd, PACKET_IGNORE_OUTGOING, &1)?;
@@ -122,7 +129,13 @@ impl PacketSocket {
             &(SEND_BUFFER as usize),
         )?;
         let ring = map(&fd, size.bytes())?;
-        let socket = Self { fd, ring, size, taken: 0, released: 0 };
+        let socket = Self {
+            fd,
+            ring,
+            size,
+            taken: 0,
+            released: 0,
+        };
         bind(&socket.fd, binding)?;
         Ok(socket)
     }
@@ -149,19 +162,28 @@ impl PacketSocket {
             return Some(Err(Unusable::Truncated));
         }
         let (start, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
-        assert!(start >= ADDRESS + Offload::LEN && start + len <= SLOT, "slot header out of range");
+        assert!(
+            start >= ADDRESS + Offload::LEN && start + len <= SLOT,
+            "slot header out of range"
+        );
         // SAFETY: the range lies in the slot, which is the engine's until it is released, and `self`
         // is borrowed as long as the frame is.
-        let room = unsafe { std::slice::from_raw_parts_mut(slot.add(ADDRESS + 20).as_ptr(), SLOT - ADDRESS - 20) };
+        let room = unsafe {
+            std::slice::from_raw_parts_mut(slot.add(ADDRESS + 20).as_ptr(), SLOT - ADDRESS - 20)
+        };
         let start = start - ADDRESS - 20;
         let frame = unpack(room, start, len, &header);
-        Some(Ok(Received { ifindex: address.sll_ifindex as u32, frame }))
+        Some(Ok(Received {
+            ifindex: address.sll_ifindex as u32,
+            frame,
+        }))
     }
 
     /// Gives all slots that were taken back to the kernel.
     pub(super) fn release(&mut self) {
         while self.released < self.taken {
-            self.status(self.released).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+            self.status(self.released)
+                .store(libc::TP_STATUS_KERNEL, Ordering::Release);
             self.released += 1;
         }
     }
@@ -174,7 +196,10 @@ impl PacketSocket {
 
     /// Frames lost since the last call because the ring was full.
     pub fn lost(&self) -> u64 {
-        let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut stats = libc::tpacket_stats {
+            tp_packets: 0,
+            tp_drops: 0,
+        };
         let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
         // SAFETY: pointer and length describe `stats`, which the kernel fills.
         let result = unsafe {
@@ -186,7 +211,11 @@ impl PacketSocket {
                 &raw mut len,
             )
         };
-        if result == 0 { u64::from(stats.tp_drops) } else { 0 }
+        if result == 0 {
+            u64::from(stats.tp_drops)
+        } else {
+            0
+        }
     }
 
     /// Kernel memory of the ring, in bytes.
@@ -244,7 +273,10 @@ fn unpack<'a>(
     vnet.copy_from_slice(&room[start - Offload::LEN..start]);
     let offload = Offload::decode(vnet);
     if header.tp_status & libc::TP_STATUS_VLAN_VALID == 0 || len < 12 {
-        return Frame { bytes: &mut room[start..start + len], offload };
+        return Frame {
+            bytes: &mut room[start..start + len],
+            offload,
+        };
     }
     let known = header.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
     let tpid: u16 = if known { header.tp_vlan_tpid } else { 0x8100 };
@@ -268,7 +300,11 @@ fn set_option<T>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
             size_of::<T>() as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
@@ -303,7 +339,11 @@ fn bind(fd: &OwnedFd, binding: Binding) -> io::Result<()> {
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The address of an interface, as packet sockets use it.

@@ -92,12 +92,16 @@ struct Batch {
 impl Batch {
     fn message(&mut self, kind: u16, flags: u16, family: u8, attributes: &[u8]) {
         self.sequence += 1;
-        let resource: u16 =
-            if kind == NFNL_MSG_BATCH_BEGIN || kind == NFNL_MSG_BATCH_END { NFNL_SUBSYS_NFTABLES } else { 0 };
+        let resource: u16 = if kind == NFNL_MSG_BATCH_BEGIN || kind == NFNL_MSG_BATCH_END {
+            NFNL_SUBSYS_NFTABLES
+        } else {
+            0
+        };
         let length = (16 + 4 + attributes.len()) as u32;
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
         self.bytes.extend_from_slice(&self.sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&[family, 0]);
@@ -110,7 +114,12 @@ impl Batch {
         const NAME: u16 = 1;
         const FLAGS: u16 = 2;
         let attributes = [text(NAME, name), number(FLAGS, NFT_TABLE_F_OWNER)].concat();
-        self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, NFPROTO_INET, &attributes);
+        self.message(
+            NFT_MSG_NEWTABLE,
+            NLM_F_CREATE | NLM_F_ACK,
+            NFPROTO_INET,
+            &attributes,
+        );
     }
 
     /// A base chain at *input*, in front of every filter. The kernel has routed the packet to itself
@@ -136,7 +145,12 @@ impl Batch {
             text(TYPE, "filter"),
         ]
         .concat();
-        self.message(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK, NFPROTO_INET, &attributes);
+        self.message(
+            NFT_MSG_NEWCHAIN,
+            NLM_F_CREATE | NLM_F_ACK,
+            NFPROTO_INET,
+            &attributes,
+        );
     }
 
     fn rule(&mut self, table: &str, expressions: &[Vec<u8>]) {
@@ -144,8 +158,10 @@ impl Batch {
         const CHAIN: u16 = 2;
         const EXPRESSIONS: u16 = 4;
         const ELEMENT: u16 = 1;
-        let list: Vec<u8> =
-            expressions.iter().flat_map(|e| attribute(ELEMENT | NESTED, e)).collect();
+        let list: Vec<u8> = expressions
+            .iter()
+            .flat_map(|e| attribute(ELEMENT | NESTED, e))
+            .collect();
         let attributes = [
             text(TABLE, table),
             text(CHAIN, "input"),
@@ -182,13 +198,19 @@ fn socket_exists() -> Vec<u8> {
     const KEY: u16 = 1;
     const DREG: u16 = 2;
     const TRANSPARENT: u32 = 0;
-    expression("socket", &[number(KEY, TRANSPARENT), number(DREG, NFT_REG32_00)].concat())
+    expression(
+        "socket",
+        &[number(KEY, TRANSPARENT), number(DREG, NFT_REG32_00)].concat(),
+    )
 }
 
 fn meta(key: u32) -> Vec<u8> {
     const DREG: u16 = 1;
     const KEY: u16 = 2;
-    expression("meta", &[number(DREG, NFT_REG32_00), number(KEY, key)].concat())
+    expression(
+        "meta",
+        &[number(DREG, NFT_REG32_00), number(KEY, key)].concat(),
+    )
 }
 
 fn payload((offset, length): (u32, u32)) -> Vec<u8> {

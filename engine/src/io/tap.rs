@@ -44,7 +44,13 @@ impl Tap {
     pub(super) fn open(fd: OwnedFd) -> io::Result<Self> {
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Ok(Self { fd, buffer, used: 0, empty: true, room: Vec::new() })
+        Ok(Self {
+            fd,
+            buffer,
+            used: 0,
+            empty: true,
+            room: Vec::new(),
+        })
     }
 
     /// Whether the last read found a frame, so that there may be more.
@@ -65,8 +71,14 @@ impl Tap {
             return None;
         }
         self.used += len.next_multiple_of(ALIGNMENT);
-        let frame = Frame { bytes: &mut free[..len], offload: Offload::NONE };
-        Some(Received { ifindex: TAP_INDEX, frame })
+        let frame = Frame {
+            bytes: &mut free[..len],
+            offload: Offload::NONE,
+        };
+        Some(Received {
+            ifindex: TAP_INDEX,
+            frame,
+        })
     }
 
     /// Makes room for the next batch.
@@ -130,19 +142,29 @@ mod tests {
 
     fn tcp(payload: &[u8]) -> Packet {
         let (a, b) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO).ipv4(a, b).tcp(1, 2, 16, 0, 0).payload(payload)
+        Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO)
+            .ipv4(a, b)
+            .tcp(1, 2, 16, 0, 0)
+            .payload(payload)
     }
 
     fn written(kernel: &UnixDatagram) -> Vec<Vec<u8>> {
         let mut bytes = [0; 4096];
-        std::iter::from_fn(|| kernel.recv(&mut bytes).ok().map(|len| bytes[..len].to_vec())).collect()
+        std::iter::from_fn(|| {
+            kernel
+                .recv(&mut bytes)
+                .ok()
+                .map(|len| bytes[..len].to_vec())
+        })
+        .collect()
     }
 
     #[test]
     fn frames_of_a_batch_lie_side_by_side() {
         let (mut tap, kernel) = pair();
         let sent = [vec![1; 60], vec![2; 1514]];
-        sent.iter().for_each(|frame| assert_eq!(kernel.send(frame).ok(), Some(frame.len())));
+        sent.iter()
+            .for_each(|frame| assert_eq!(kernel.send(frame).ok(), Some(frame.len())));
         let range = tap.frame_range();
         for expected in &sent {
             let received = tap.next().expect("a frame");
@@ -152,7 +174,10 @@ mod tests {
         assert!(tap.is_ready());
         assert!(tap.next().is_none());
         assert!(!tap.is_ready());
-        assert_eq!((&tap.buffer[..60], &tap.buffer[64..1578]), (&sent[0][..], &sent[1][..]));
+        assert_eq!(
+            (&tap.buffer[..60], &tap.buffer[64..1578]),
+            (&sent[0][..], &sent[1][..])
+        );
     }
 
     #[test]
@@ -176,10 +201,16 @@ mod tests {
     fn super_frame_is_written_as_segments_with_whole_checksums() {
         let (mut tap, kernel) = pair();
         let (bytes, offload) = tcp(&[5; 1500]).half_done();
-        assert_eq!(tap.send(&bytes, offload.with_segments(Segments::Tcp4, 54, 1000)), Ok(()));
+        assert_eq!(
+            tap.send(&bytes, offload.with_segments(Segments::Tcp4, 54, 1000)),
+            Ok(())
+        );
         let written = written(&kernel);
         assert_eq!(written[0], tcp(&[5; 1000]).build());
-        assert_eq!(written.iter().map(Vec::len).collect::<Vec<_>>(), [1054, 554]);
+        assert_eq!(
+            written.iter().map(Vec::len).collect::<Vec<_>>(),
+            [1054, 554]
+        );
     }
 
     #[test]
@@ -188,6 +219,9 @@ mod tests {
         let nonsense = Offload::NONE.with_segments(Segments::Tcp6, 54, 1000);
         assert_eq!(tap.send(&tcp(&[]).build(), nonsense), Err(Errno::EINVAL));
         drop(kernel);
-        assert_eq!(tap.send(&tcp(&[]).build(), Offload::NONE), Err(Errno::ECONNREFUSED));
+        assert_eq!(
+            tap.send(&tcp(&[]).build(), Offload::NONE),
+            Err(Errno::ECONNREFUSED)
+        );
     }
 }

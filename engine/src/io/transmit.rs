@@ -1,5 +1,8 @@
 //! Sending: messages collected during a batch, then as few system calls as possible.
-#![allow(unsafe_code, reason = "sendmmsg over memory that stays in a receive ring")]
+#![allow(
+    unsafe_code,
+    reason = "sendmmsg over memory that stays in a receive ring"
+)]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -60,7 +63,12 @@ impl SendQueue {
 
     fn push(&mut self, ifindex: u32, memory: Memory, len: usize, offload: Offload) {
         let header = offload.encode();
-        self.messages.push(Message { ifindex, header, memory, len });
+        self.messages.push(Message {
+            ifindex,
+            header,
+            memory,
+            len,
+        });
     }
 
     /// Messages refused by the kernel so far, by errno.
@@ -159,5 +167,8 @@ impl SendQueue {
 }
 
 const fn part(pointer: *const u8, len: usize) -> libc::iovec {
-    libc::iovec { iov_base: pointer.cast_mut().cast(), iov_len: len }
+    libc::iovec {
+        iov_base: pointer.cast_mut().cast(),
+        iov_len: len,
+    }
 }

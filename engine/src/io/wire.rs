@@ -8,7 +8,10 @@
 //!
 //! A frame that was heard by one socket may be queued at any other, by reference to the ring it lies
 //! in; that is why all queues are flushed before the slots are given back, and why both live here.
-#![allow(unsafe_code, reason = "promises the send queues that ring memory outlives the flush")]
+#![allow(
+    unsafe_code,
+    reason = "promises the send queues that ring memory outlives the flush"
+)]
 
 use std::collections::HashMap;
 use std::io;
@@ -114,8 +117,15 @@ impl Wire {
     /// No sockets.
     pub fn new() -> Self {
         let nowhere = std::ptr::null()..std::ptr::null();
-        let outbox = Outbox { queues: Vec::new(), places: Vec::new(), ring: nowhere };
-        Self { endpoints: Vec::new(), outbox }
+        let outbox = Outbox {
+            queues: Vec::new(),
+            places: Vec::new(),
+            ring: nowhere,
+        };
+        Self {
+            endpoints: Vec::new(),
+            outbox,
+        }
     }
 
     /// Starts to hear a packet socket.
@@ -140,8 +150,13 @@ impl Wire {
     }
 
     fn add(&mut self, device: Device) -> SocketId {
-        let endpoint =
-            Endpoint { device, ports: HashMap::new(), unheard: 0, truncated: 0, lost: 0 };
+        let endpoint = Endpoint {
+            device,
+            ports: HashMap::new(),
+            unheard: 0,
+            truncated: 0,
+            lost: 0,
+        };
         let free = self.endpoints.iter().position(Option::is_none);
         let at = free.unwrap_or(self.endpoints.len());
         if at == self.endpoints.len() {
@@ -177,7 +192,12 @@ impl Wire {
 
     /// Forgets a port.
     pub fn remove_port(&mut self, port: PortId) {
-        let Some(place) = self.outbox.places.get_mut(port.0 as usize).and_then(Option::take) else {
+        let Some(place) = self
+            .outbox
+            .places
+            .get_mut(port.0 as usize)
+            .and_then(Option::take)
+        else {
             return;
         };
         if let Some(endpoint) = self.endpoint_mut(place.socket) {
@@ -197,7 +217,10 @@ impl Wire {
 
     /// Whether any socket has a frame waiting. Costs no system call.
     pub fn is_ready(&self) -> bool {
-        self.endpoints.iter().flatten().any(|endpoint| endpoint.device.is_ready())
+        self.endpoints
+            .iter()
+            .flatten()
+            .any(|endpoint| endpoint.device.is_ready())
     }
 
     /// Takes one batch from one socket. Says how many frames it held.
@@ -206,7 +229,9 @@ impl Wire {
         id: SocketId,
         mut each: impl FnMut(PortId, &mut Frame<'_>, &mut Outbox),
     ) -> usize {
-        let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else { return 0 };
+        let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else {
+            return 0;
+        };
         self.outbox.ring = endpoint.device.frame_range();
         let mut count = 0;
         while count < BATCH

@@ -64,7 +64,9 @@ impl WorkerHandle {
             // The caller may have given up waiting; nobody else is interested then.
             let _ = reply.send(f(worker, now));
         });
-        self.commands.send_timeout(command, CALL_TIMEOUT).map_err(|_| WorkerGone)?;
+        self.commands
+            .send_timeout(command, CALL_TIMEOUT)
+            .map_err(|_| WorkerGone)?;
         self.waker.wake().map_err(|_| WorkerGone)?;
         match answer.recv_timeout(CALL_TIMEOUT) {
             Ok(result) => Ok(result),
@@ -76,7 +78,9 @@ impl WorkerHandle {
     /// worker on its way out is never answered.
     pub fn stop(&self) {
         // A worker that has ended already needs no telling.
-        let _ = self.commands.try_send(Box::new(|worker, _| worker.stopping = true));
+        let _ = self
+            .commands
+            .try_send(Box::new(|worker, _| worker.stopping = true));
         let _ = self.waker.wake();
     }
 }
@@ -108,9 +112,16 @@ impl Worker {
             origin: Instant::now(),
             stopping: false,
         };
-        let thread =
-            thread::Builder::new().name("pontoon-worker".to_owned()).spawn(|| worker.run())?;
-        Ok((WorkerHandle { commands: sender, waker }, thread))
+        let thread = thread::Builder::new()
+            .name("pontoon-worker".to_owned())
+            .spawn(|| worker.run())?;
+        Ok((
+            WorkerHandle {
+                commands: sender,
+                waker,
+            },
+            thread,
+        ))
     }
 
     /// The datapath.
@@ -175,7 +186,8 @@ impl Worker {
         let mut events = Events::with_capacity(64);
         let mut linger = false;
         while !self.stopping {
-            if !self.wire.is_ready() && !(linger && self.wait_briefly()) {
+            let ready = self.wire.is_ready() || (linger && self.wait_briefly());
+            if !ready {
                 let timeout = self.time_to_sleep();
                 // An interrupted wait is an early wake-up; there is nothing else that can fail here.
                 let _ = self.poll.poll(&mut events, timeout);

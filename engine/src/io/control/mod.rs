@@ -63,15 +63,16 @@ enum Word {
 pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     let _lock = lock(directory)?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;
-    let control = Arc::new(Mutex::new(Control::start(keeper, stay).map_err(io::Error::other)?));
+    let control = Arc::new(Mutex::new(
+        Control::start(keeper, stay).map_err(io::Error::other)?,
+    ));
     let listener = Listener::open(directory)?;
     let socket = listener.path().to_owned();
     let (words, word) = unbounded();
     let shared = Arc::clone(&control);
-    let sender = words.clone();
     thread::Builder::new()
         .name("pontoon-api".to_owned())
-        .spawn(move || serve(&listener, &shared, &sender))?;
+        .spawn(move || serve(&listener, &shared, &words))?;
     wait(&control, &events, &word);
     hold(&control).end_everything();
     remove(&socket);
@@ -121,10 +122,12 @@ fn serve(listener: &Listener, control: &Arc<Mutex<Control>>, words: &Sender<Word
         }
         let (control, words) = (Arc::clone(control), words.clone());
         let counter = Arc::clone(&clients);
-        let spawned = thread::Builder::new().name("pontoon-client".to_owned()).spawn(move || {
-            converse(&connection, &control, &words);
-            counter.fetch_sub(1, Ordering::Relaxed);
-        });
+        let spawned = thread::Builder::new()
+            .name("pontoon-client".to_owned())
+            .spawn(move || {
+                converse(&connection, &control, &words);
+                counter.fetch_sub(1, Ordering::Relaxed);
+            });
         if spawned.is_err() {
             clients.fetch_sub(1, Ordering::Relaxed);
         }
@@ -175,14 +178,20 @@ fn answer(
     }
     match hold(control).carry_out(request, fds) {
         Ok((reply, fds)) => (Ok(reply), fds, word),
-        Err(error) => (Err(error), Vec::new(), word.filter(|word| *word == Word::MaybeLeave)),
+        Err(error) => (
+            Err(error),
+            Vec::new(),
+            word.filter(|word| *word == Word::MaybeLeave),
+        ),
     }
 }
 
 /// A thread that panicked while it held the lock may have left an operation half done; what there is
 /// is still the best account of what exists.
 fn hold(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
-    control.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    control
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Makes the runtime directory and takes its lock.
@@ -199,7 +208,10 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
 /// It belongs to somebody else, or cannot be made.
 pub fn make_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
     made.map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
@@ -216,7 +228,10 @@ fn remove(socket: &PathBuf) {
     let _ = fs::remove_file(socket);
 }
 
-#[allow(unsafe_code, reason = "the keeper leaves a descriptor under a known number")]
+#[allow(
+    unsafe_code,
+    reason = "the keeper leaves a descriptor under a known number"
+)]
 fn inherited() -> OwnedFd {
     // SAFETY: the keeper has put its socket there, and nothing else in this process uses the number.
     unsafe { OwnedFd::from_raw_fd(ENGINE_FD) }

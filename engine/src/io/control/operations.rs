@@ -22,11 +22,13 @@ use crate::control::Invalid;
 use crate::control::api::{
     Answer, AttachSpec, NetworkSpec, Process, RemoveMode, Reply, Request, StatusView,
 };
-use crate::control::state::{Container, DEFAULT_NETWORK, HostPort, Network, Phase, State, UplinkSpec};
+use crate::control::state::{
+    Container, DEFAULT_NETWORK, HostPort, Network, Phase, State, UplinkSpec,
+};
 use crate::io::keeper::KeeperLink;
 use crate::io::keeper::protocol::{Event, Plug, ReplyBody, RequestBody, SandboxId, UplinkFacts};
 use crate::io::packet_socket::{Binding, RingSize};
-use crate::io::wire::SocketId;
+use crate::io::wire::{SocketId, TAP_INDEX};
 use crate::io::worker::{Worker, WorkerHandle};
 use crate::{Datapath, Seeds};
 
@@ -62,6 +64,7 @@ pub(super) struct Control {
     sockets: HashMap<SandboxId, SocketId>,
     places: HashMap<PortId, Place>,
     host_ports: HashMap<String, PortId>,
+    taps: HashMap<PortId, SocketId>,
     processes: HashMap<String, OwnedFd>,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
@@ -80,10 +83,17 @@ impl Control {
     /// Asks for the sandbox, starts the worker, and makes the default network.
     pub(super) fn start(keeper: KeeperLink, stay: Stay) -> Outcome<Self> {
         let (reply, fds) = keeper.request(RequestBody::Sandbox, &[]).map_err(broken)?;
-        let ReplyBody::Sandbox { unprivileged } = reply else { return Err(unexpected()) };
+        let ReplyBody::Sandbox { unprivileged } = reply else {
+            return Err(unexpected());
+        };
         let mut fds = fds.into_iter();
-        let (Some(packet), Some(_net)) = (fds.next(), fds.next()) else { return Err(unexpected()) };
-        let sandbox = SandboxFds { user: fds.next(), host_net: fds.next() };
+        let (Some(packet), Some(_net)) = (fds.next(), fds.next()) else {
+            return Err(unexpected());
+        };
+        let sandbox = SandboxFds {
+            user: fds.next(),
+            host_net: fds.next(),
+        };
         if unprivileged != sandbox.user.is_some() {
             return Err(unexpected());
         }
@@ -101,6 +111,7 @@ impl Control {
             sockets: HashMap::from([(SandboxId::SHARED, shared)]),
             places: HashMap::new(),
             host_ports: HashMap::new(),
+            taps: HashMap::new(),
             processes: HashMap::new(),
             uplinks: HashMap::new(),
             last_uplink: 0,
@@ -109,14 +120,20 @@ impl Control {
             had_container: false,
             ended: false,
         };
-        let default = NetworkSpec { name: DEFAULT_NETWORK.to_owned(), ..NetworkSpec::default() };
+        let default = NetworkSpec {
+            name: DEFAULT_NETWORK.to_owned(),
+            ..NetworkSpec::default()
+        };
         control.create_network(&default)?;
         Ok(control)
     }
 
     /// Whether there is a reason to stay.
     pub(super) fn is_used(&self) -> bool {
-        let made = self.state.networks().any(|network| network.name != DEFAULT_NETWORK);
+        let made = self
+            .state
+            .networks()
+            .any(|network| network.name != DEFAULT_NETWORK);
         self.stay == Stay::Always || self.state.running() > 0 || made
     }
 
@@ -132,8 +149,11 @@ impl Control {
             }
             Request::Exited { id, status } => self.exited(&id, status),
             Request::Containers => {
-                let all: Outcome<Vec<_>> =
-                    self.state.containers().map(|c| self.state.container_view(c)).collect();
+                let all: Outcome<Vec<_>> = self
+                    .state
+                    .containers()
+                    .map(|c| self.state.container_view(c))
+                    .collect();
                 Reply::Containers(all?)
             }
             Request::Container { name } => {
@@ -167,9 +187,18 @@ impl Control {
     pub(super) fn handle_event(&mut self, event: Event) -> Leave {
         match event {
             Event::LinkGone { sandbox, ifindex } => self.link_gone(sandbox, ifindex),
-            Event::LinkState { sandbox, ifindex, running, mtu } => {
+            Event::LinkState {
+                sandbox,
+                ifindex,
+                running,
+                mtu,
+            } => {
                 if let Some(port) = self.port_at(sandbox, ifindex) {
-                    let state = if running { LinkState::Up } else { LinkState::Down };
+                    let state = if running {
+                        LinkState::Up
+                    } else {
+                        LinkState::Down
+                    };
                     let changed = self.worker.call(move |w, _| {
                         let up = w.datapath().set_link(port, state);
                         up.and_then(|()| w.datapath().set_mtu(port, mtu))
@@ -181,7 +210,11 @@ impl Control {
             Event::UplinkChanged { interface, facts } => self.uplink_changed(&interface, facts),
             Event::ShutDown => return Leave::Now,
         }
-        if self.had_container && !self.is_used() { Leave::Now } else { Leave::Stay }
+        if self.had_container && !self.is_used() {
+            Leave::Now
+        } else {
+            Leave::Stay
+        }
     }
 
     /// Ends every container that `run` has started, and lets go of everything.
@@ -223,8 +256,7 @@ impl Control {
 
     fn namespaces(&self) -> Done {
         let both = [&self.sandbox.user, &self.sandbox.host_net];
-        let fds: Result<Vec<_>, _> =
-            both.into_iter().flatten().map(OwnedFd::try_clone).collect();
+        let fds: Result<Vec<_>, _> = both.into_iter().flatten().map(OwnedFd::try_clone).collect();
         let unprivileged = self.sandbox.user.is_some();
         Ok((Reply::Namespaces { unprivileged }, fds.map_err(broken)?))
     }
@@ -234,7 +266,10 @@ impl Control {
         let missing = || Invalid::new("--netns", "no network namespace came with the request");
         let target = fds.next().ok_or_else(missing)?;
         let created = unix_time();
-        let container = self.state.create_container(spec, created, random()?)?.clone();
+        let container = self
+            .state
+            .create_container(spec, created, random()?)?
+            .clone();
         match self.plug(&container, &target) {
             Ok(()) => {}
             Err(error) => {
@@ -261,8 +296,10 @@ impl Control {
             mtu: network.mtu,
         };
         let request = RequestBody::Plug(spec);
-        let (reply, fds) =
-            self.keeper.request(request, &[target.as_fd()]).map_err(broken)?;
+        let (reply, fds) = self
+            .keeper
+            .request(request, &[target.as_fd()])
+            .map_err(broken)?;
         let place = self.place(container.port, reply, fds)?;
         let added = self.add_port(container, &network, place);
         if added.is_err() {
@@ -273,7 +310,9 @@ impl Control {
 
     /// Notes where the engine's end of an interface lies.
     fn place(&mut self, port: PortId, reply: ReplyBody, fds: Vec<OwnedFd>) -> Outcome<Place> {
-        let ReplyBody::Plugged { sandbox, ifindex } = reply else { return Err(unexpected()) };
+        let ReplyBody::Plugged { sandbox, ifindex } = reply else {
+            return Err(unexpected());
+        };
         if let Some(packet) = fds.into_iter().next() {
             let socket = self
                 .ask(|w, _| w.add_socket(packet, Binding::AllInterfaces, RingSize::SINGLE))?
@@ -287,7 +326,11 @@ impl Control {
 
     fn add_port(&self, container: &Container, network: &Network, place: Place) -> Outcome<()> {
         let port = container.port;
-        let guard = if container.spec.unguarded { Guarding::Off } else { Guarding::On };
+        let guard = if container.spec.unguarded {
+            Guarding::Off
+        } else {
+            Guarding::On
+        };
         let config = PortConfig {
             id: port,
             network: network.number,
@@ -323,9 +366,17 @@ impl Control {
             // A port that never came into the datapath has nothing to leave.
             let _ = w.datapath().remove_port(port);
         });
-        let Some(Place { sandbox, ifindex }) = self.places.remove(&port) else { return };
+        if let Some(tap) = self.taps.remove(&port) {
+            // The interface goes with its last descriptor.
+            let _ = self.worker.call(move |w, _| w.remove_socket(tap));
+        }
+        let Some(Place { sandbox, ifindex }) = self.places.remove(&port) else {
+            return;
+        };
         // The interface may be gone with its namespace already.
-        let _ = self.keeper.request(RequestBody::Unplug { sandbox, ifindex }, &[]);
+        let _ = self
+            .keeper
+            .request(RequestBody::Unplug { sandbox, ifindex }, &[]);
         if sandbox != SandboxId::SHARED
             && let Some(socket) = self.sockets.remove(&sandbox)
         {
@@ -335,11 +386,16 @@ impl Control {
 
     fn port_at(&self, sandbox: SandboxId, ifindex: u32) -> Option<PortId> {
         let here = |place: &Place| place.sandbox == sandbox && place.ifindex == ifindex;
-        self.places.iter().find(|(_, place)| here(place)).map(|(port, _)| *port)
+        self.places
+            .iter()
+            .find(|(_, place)| here(place))
+            .map(|(port, _)| *port)
     }
 
     fn link_gone(&mut self, sandbox: SandboxId, ifindex: u32) {
-        let Some(port) = self.port_at(sandbox, ifindex) else { return };
+        let Some(port) = self.port_at(sandbox, ifindex) else {
+            return;
+        };
         let gone = self.state.containers().find(|c| c.port == port).cloned();
         self.unplug(port);
         if let Some(container) = gone {
@@ -387,8 +443,13 @@ impl Control {
     }
 
     fn create_network(&mut self, spec: &NetworkSpec) -> Outcome<Reply> {
-        let (reply, _) = self.keeper.request(RequestBody::HostRoutes, &[]).map_err(broken)?;
-        let ReplyBody::HostRoutes(routes) = reply else { return Err(unexpected()) };
+        let (reply, _) = self
+            .keeper
+            .request(RequestBody::HostRoutes, &[])
+            .map_err(broken)?;
+        let ReplyBody::HostRoutes(routes) = reply else {
+            return Err(unexpected());
+        };
         let network = self.state.create_network(spec, &routes, random()?)?.clone();
         let made = self.make_network(&network);
         if let Err(error) = made {
@@ -412,14 +473,12 @@ impl Control {
             mtu: network.mtu,
             uplink,
         };
-        self.ask(move |w, _| w.datapath().add_network(config))?.map_err(broken)?;
+        self.ask(move |w, _| w.datapath().add_network(config))?
+            .map_err(broken)?;
         match network.host_port {
             None => Ok(()),
             Some(HostPort::Veth) => self.plug_host(network),
-            Some(HostPort::Tap) => Err(Invalid::new(
-                "--host-port",
-                "tap is not available in this build; use veth, which needs no device node",
-            )),
+            Some(HostPort::Tap) => self.plug_host_tap(network),
         }
     }
 
@@ -428,7 +487,9 @@ impl Control {
             self.unplug(port);
         }
         let number = network.number;
-        let _ = self.worker.call(move |w, _| w.datapath().remove_network(number));
+        let _ = self
+            .worker
+            .call(move |w, _| w.datapath().remove_network(number));
         if let UplinkSpec::Device(interface) = &network.uplink {
             self.leave_uplink(interface);
         }
@@ -446,24 +507,35 @@ impl Control {
 
     fn plug_host(&mut self, network: &Network) -> Outcome<()> {
         let port = self.state.next_port();
-        let address = IpNet::new(network.gateway.into(), network.subnet.prefix_len());
-        let spec = Plug {
-            host_ifname: format!("pth{}", network.number.0),
-            ifname: network.host_interface(),
-            mac: network.gateway_mac().to_string(),
-            addresses: vec![address.map_err(broken)?],
-            gateway: None,
-            mtu: network.mtu,
-        };
-        let (reply, fds) =
-            self.keeper.request(RequestBody::PlugHost(spec), &[]).map_err(broken)?;
+        let request = RequestBody::PlugHost(host_plug(network)?);
+        let (reply, fds) = self.keeper.request(request, &[]).map_err(broken)?;
         let place = self.place(port, reply, fds)?;
-        self.host_ports.insert(network.name.clone(), port);
         let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
+        self.connect_host(network, port, socket, place.ifindex)
+    }
+
+    fn plug_host_tap(&mut self, network: &Network) -> Outcome<()> {
+        let port = self.state.next_port();
+        let request = RequestBody::PlugHostTap(host_plug(network)?);
+        let (_, fds) = self.keeper.request(request, &[]).map_err(broken)?;
+        let tap = fds.into_iter().next().ok_or_else(unexpected)?;
+        let socket = self.ask(|w, _| w.add_tap(tap))?.map_err(broken)?;
+        self.taps.insert(port, socket);
+        self.connect_host(network, port, socket, TAP_INDEX)
+    }
+
+    fn connect_host(
+        &mut self,
+        network: &Network,
+        port: PortId,
+        socket: SocketId,
+        ifindex: u32,
+    ) -> Outcome<()> {
+        self.host_ports.insert(network.name.clone(), port);
         let (number, mtu) = (network.number, network.mtu);
         self.ask(move |w, _| {
             w.datapath().add_host_port(port, number, mtu)?;
-            w.connect(port, socket, place.ifindex);
+            w.connect(port, socket, ifindex);
             Ok(())
         })?
         .map_err(|error: crate::config::ConfigError| broken(error))
@@ -474,10 +546,13 @@ impl Control {
             open.users += 1;
             return Ok(open.id);
         }
-        let request = RequestBody::OpenUplink { interface: interface.to_owned() };
-        let (reply, fds) = self.keeper.request(request, &[]).map_err(|error| {
-            Invalid::new("--uplink", error.0)
-        })?;
+        let request = RequestBody::OpenUplink {
+            interface: interface.to_owned(),
+        };
+        let (reply, fds) = self
+            .keeper
+            .request(request, &[])
+            .map_err(|error| Invalid::new("--uplink", error.0))?;
         let (ReplyBody::Uplink(facts), Some(packet)) = (reply, fds.into_iter().next()) else {
             return Err(unexpected());
         };
@@ -500,7 +575,9 @@ impl Control {
         let socket = match socket {
             Ok(socket) => socket,
             Err(error) => {
-                let close = RequestBody::CloseUplink { interface: interface.to_owned() };
+                let close = RequestBody::CloseUplink {
+                    interface: interface.to_owned(),
+                };
                 let _ = self.keeper.request(close, &[]);
                 return Err(error);
             }
@@ -508,12 +585,22 @@ impl Control {
         if let Some(why) = &facts.unshielded {
             eprintln!("uplink dev:{interface}: the kernel may answer for translated flows: {why}");
         }
-        self.uplinks.insert(interface.to_owned(), OpenUplink { id, port, socket, users: 1 });
+        self.uplinks.insert(
+            interface.to_owned(),
+            OpenUplink {
+                id,
+                port,
+                socket,
+                users: 1,
+            },
+        );
         Ok(id)
     }
 
     fn leave_uplink(&mut self, interface: &str) {
-        let Some(open) = self.uplinks.get_mut(interface) else { return };
+        let Some(open) = self.uplinks.get_mut(interface) else {
+            return;
+        };
         open.users -= 1;
         if open.users > 0 {
             return;
@@ -525,18 +612,28 @@ impl Control {
             let _ = w.datapath().remove_uplink(id);
             w.remove_socket(socket);
         });
-        let close = RequestBody::CloseUplink { interface: interface.to_owned() };
+        let close = RequestBody::CloseUplink {
+            interface: interface.to_owned(),
+        };
         let _ = self.keeper.request(close, &[]);
     }
 
     fn uplink_changed(&mut self, interface: &str, facts: Option<UplinkFacts>) {
-        let Some(open) = self.uplinks.get(interface) else { return };
-        let (id, port) = (open.id, open.port);
-        let Some(facts) = facts else {
-            let _ = self.worker.call(move |w, _| w.datapath().set_link(port, LinkState::Down));
+        let Some(open) = self.uplinks.get(interface) else {
             return;
         };
-        let state = if facts.running { LinkState::Up } else { LinkState::Down };
+        let (id, port) = (open.id, open.port);
+        let Some(facts) = facts else {
+            let _ = self
+                .worker
+                .call(move |w, _| w.datapath().set_link(port, LinkState::Down));
+            return;
+        };
+        let state = if facts.running {
+            LinkState::Up
+        } else {
+            LinkState::Down
+        };
         if let Ok(config) = uplink_config(id, port, &facts) {
             let _ = self.worker.call(move |w, _| {
                 let updated = w.datapath().update_uplink(config);
@@ -553,24 +650,37 @@ impl Control {
         add("ring.truncated", sum(|s| s.truncated));
         add("ring.unheard", sum(|s| s.unheard));
         for (errno, count) in sockets.iter().flat_map(|s| &s.refused) {
-            add(&format!("send.refused.{}", nix::Error::from_raw(*errno)), *count);
+            add(
+                &format!("send.refused.{}", nix::Error::from_raw(*errno)),
+                *count,
+            );
         }
         Ok(Reply::Stats(stats))
     }
 
     fn status(&self) -> Outcome<Reply> {
-        let ring_bytes =
-            self.ask(|w, _| w.socket_counters().iter().map(|s| s.ring_bytes).sum())?;
-        let running = self.state.containers().filter(|c| c.phase == Phase::Running);
+        let ring_bytes = self.ask(|w, _| w.socket_counters().iter().map(|s| s.ring_bytes).sum())?;
+        let running = self
+            .state
+            .containers()
+            .filter(|c| c.phase == Phase::Running);
         let ports: Outcome<Vec<_>> = running.map(|c| self.state.container_view(c)).collect();
         Ok(Reply::Status(Box::new(StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: Process { pid: std::process::id() },
-            keeper: Process { pid: std::os::unix::process::parent_id() },
+            engine: Process {
+                pid: std::process::id(),
+            },
+            keeper: Process {
+                pid: std::os::unix::process::parent_id(),
+            },
             uptime: self.started.elapsed().as_secs(),
             unprivileged: self.sandbox.user.is_some(),
             ring_bytes,
-            networks: self.state.networks().map(|n| self.state.network_view(n)).collect(),
+            networks: self
+                .state
+                .networks()
+                .map(|n| self.state.network_view(n))
+                .collect(),
             ports: ports?,
         })))
     }
@@ -610,8 +720,23 @@ fn signal(process: &OwnedFd, number: i32) -> Outcome<()> {
     match std::io::Error::last_os_error() {
         _ if result == 0 => Ok(()),
         error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        error => Err(broken(format!("the container's process cannot be ended: {error}"))),
+        error => Err(broken(format!(
+            "the container's process cannot be ended: {error}"
+        ))),
     }
+}
+
+/// The host's interface on a network: it has the gateway's addresses.
+fn host_plug(network: &Network) -> Outcome<Plug> {
+    let address = IpNet::new(network.gateway.into(), network.subnet.prefix_len());
+    Ok(Plug {
+        host_ifname: format!("pth{}", network.number.0),
+        ifname: network.host_interface(),
+        mac: network.gateway_mac().to_string(),
+        addresses: vec![address.map_err(broken)?],
+        gateway: None,
+        mtu: network.mtu,
+    })
 }
 
 fn published(container: &Container) -> impl Iterator<Item = Published> {
@@ -641,16 +766,21 @@ fn uplink_config(id: UplinkId, port: PortId, facts: &UplinkFacts) -> Outcome<Upl
 fn random() -> Outcome<[u64; 4]> {
     let mut bytes = [0; 32];
     let file = std::fs::File::open("/dev/urandom");
-    file.and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes)).map_err(broken)?;
+    file.and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .map_err(broken)?;
     let mut words = [0; 4];
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = chunk.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        *word = chunk
+            .iter()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte));
     }
     Ok(words)
 }
 
 fn unix_time() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 fn broken(error: impl Display) -> Invalid {

@@ -90,8 +90,18 @@ impl Connection {
             let more = [u8::from(pieces.peek().is_some())];
             let parts = [IoSlice::new(&more), IoSlice::new(piece)];
             let rights = [ControlMessage::ScmRights(&raw)];
-            let control = if first && !raw.is_empty() { &rights[..] } else { &rights[..0] };
-            sendmsg::<()>(self.fd.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?;
+            let control = if first && !raw.is_empty() {
+                &rights[..]
+            } else {
+                &rights[..0]
+            };
+            sendmsg::<()>(
+                self.fd.as_raw_fd(),
+                &parts,
+                control,
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            )?;
             first = false;
         }
         Ok(())
@@ -107,10 +117,15 @@ impl Connection {
     ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let (mut bytes, mut fds) = (Vec::new(), Vec::new());
         loop {
-            let Some((piece, more)) = self.receive_piece(&mut fds)? else { return Ok(None) };
+            let Some((piece, more)) = self.receive_piece(&mut fds)? else {
+                return Ok(None);
+            };
             bytes.extend_from_slice(&piece);
             if bytes.len() > limit {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too large"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the message is too large",
+                ));
             }
             if !more {
                 return Ok(Some((serde_json::from_slice(&bytes)?, fds)));
@@ -191,12 +206,20 @@ impl AsFd for Listener {
 }
 
 fn seqpacket() -> io::Result<OwnedFd> {
-    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
+    Ok(socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?)
 }
 
 fn address(path: &Path) -> io::Result<UnixAddr> {
     UnixAddr::new(path).map_err(|_| {
-        let what = format!("{}: the path is too long for a socket; set XDG_RUNTIME_DIR", path.display());
+        let what = format!(
+            "{}: the path is too long for a socket; set XDG_RUNTIME_DIR",
+            path.display()
+        );
         io::Error::new(io::ErrorKind::InvalidInput, what)
     })
 }

@@ -52,8 +52,14 @@ impl KeeperLink {
     /// No thread can be started.
     pub fn open(channel: Channel) -> io::Result<(Self, Receiver<Event>)> {
         let (sender, events) = unbounded();
-        let waiting = Waiting { next_id: 0, answers: Some(HashMap::new()) };
-        let link = Self { channel: Arc::new(channel), waiting: Arc::new(Mutex::new(waiting)) };
+        let waiting = Waiting {
+            next_id: 0,
+            answers: Some(HashMap::new()),
+        };
+        let link = Self {
+            channel: Arc::new(channel),
+            waiting: Arc::new(Mutex::new(waiting)),
+        };
         let reader = link.clone();
         thread::Builder::new()
             .name("pontoon-keeper".to_owned())
@@ -72,7 +78,11 @@ impl KeeperLink {
             let mut waiting = self.waiting.lock().map_err(|_| gone())?;
             waiting.next_id += 1;
             let id = waiting.next_id;
-            waiting.answers.as_mut().ok_or_else(gone)?.insert(id, sender);
+            waiting
+                .answers
+                .as_mut()
+                .ok_or_else(gone)?
+                .insert(id, sender);
             id
         };
         self.channel
@@ -92,7 +102,9 @@ impl KeeperLink {
                 }
                 FromKeeper::Reply { id, body } => {
                     let waiting = self.waiting.lock();
-                    let asker = waiting.ok().and_then(|mut w| w.answers.as_mut()?.remove(&id));
+                    let asker = waiting
+                        .ok()
+                        .and_then(|mut w| w.answers.as_mut()?.remove(&id));
                     if let Some(asker) = asker {
                         // Who asked may have given up.
                         let _ = asker.send(body.map(|b| (b, fds)).map_err(KeeperError));

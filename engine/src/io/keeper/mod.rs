@@ -80,7 +80,10 @@ pub fn run(engine: Command) -> io::Result<ExitStatus> {
     let (link, theirs) = Channel::pair()?;
     let mut child = start(engine, &theirs)?;
     drop(theirs);
-    let watch = Netlink::from_fd(std::mem::replace(&mut sandbox.watch, link.as_fd().try_clone_to_owned()?));
+    let watch = Netlink::from_fd(std::mem::replace(
+        &mut sandbox.watch,
+        link.as_fd().try_clone_to_owned()?,
+    ));
     let mut keeper = Keeper {
         privilege,
         sandbox,
@@ -101,7 +104,10 @@ fn block_signals() -> io::Result<SignalFd> {
     set.add(Signal::SIGINT);
     set.add(Signal::SIGHUP);
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
 }
 
 #[allow(unsafe_code, reason = "pre_exec runs between fork and exec")]
@@ -153,22 +159,31 @@ impl Keeper {
 
     fn wait(&self, signals: &SignalFd) -> io::Result<Vec<Ready>> {
         let shared = [(self.watch.as_fd(), Ready::Sandbox(SandboxId::SHARED))];
-        let foreign = self.foreign.iter().map(|(id, f)| (f.watch.as_fd(), Ready::Sandbox(*id)));
+        let foreign = self
+            .foreign
+            .iter()
+            .map(|(id, f)| (f.watch.as_fd(), Ready::Sandbox(*id)));
         let fixed = [
             (self.link.as_fd(), Ready::Engine),
             (signals.as_fd(), Ready::Signal),
             (self.uplinks.as_fd(), Ready::Uplinks),
         ];
-        let (fds, kinds): (Vec<_>, Vec<_>) =
-            fixed.into_iter().chain(shared).chain(foreign).unzip();
-        let mut polled: Vec<_> =
-            fds.into_iter().map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let (fds, kinds): (Vec<_>, Vec<_>) = fixed.into_iter().chain(shared).chain(foreign).unzip();
+        let mut polled: Vec<_> = fds
+            .into_iter()
+            .map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-        Ok(polled.iter().zip(kinds).filter(|(fd, _)| ready(fd)).map(|(_, kind)| kind).collect())
+        Ok(polled
+            .iter()
+            .zip(kinds)
+            .filter(|(fd, _)| ready(fd))
+            .map(|(_, kind)| kind)
+            .collect())
     }
 
     /// Answers one request. `false` when the engine is gone.
@@ -200,13 +215,24 @@ impl Keeper {
                 self.plug(target.as_fd(), &spec)
             }
             RequestBody::PlugHost(spec) => {
-                let target = match &self.sandbox.host_net {
-                    Some(net) => net.try_clone()?,
-                    None => std::fs::File::open("/proc/self/ns/net")?.into(),
-                };
+                let target = self.host_namespace()?;
                 self.plug(target.as_fd(), &spec)
             }
-            RequestBody::Unplug { sandbox, ifindex } => self.unplug(sandbox, ifindex).map(|()| done),
+            RequestBody::PlugHostTap(spec) => {
+                let target = self.host_namespace()?;
+                let user = self.sandbox.user.as_ref().map(AsFd::as_fd);
+                let tap = plug::plug_tap(
+                    Inside {
+                        user,
+                        net: Some(target.as_fd()),
+                    },
+                    &spec,
+                )?;
+                Ok((ReplyBody::Done, vec![tap]))
+            }
+            RequestBody::Unplug { sandbox, ifindex } => {
+                self.unplug(sandbox, ifindex).map(|()| done)
+            }
             RequestBody::OpenUplink { interface } => {
                 let (facts, packet) = self.uplinks.open(&interface, self.privilege)?;
                 Ok((ReplyBody::Uplink(facts), vec![packet]))
@@ -221,14 +247,31 @@ impl Keeper {
         }
     }
 
-    fn describe_sandbox(&self) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
-        let mut fds = vec![self.sandbox.packet.try_clone()?, self.sandbox.net.try_clone()?];
-        for optional in [&self.sandbox.user, &self.sandbox.host_net] {
-            if let Some(fd) = optional {
-                fds.push(fd.try_clone()?);
-            }
+    /// Where the host's interfaces belong.
+    fn host_namespace(&self) -> io::Result<OwnedFd> {
+        match &self.sandbox.host_net {
+            Some(net) => net.try_clone(),
+            None => Ok(std::fs::File::open("/proc/self/ns/net")?.into()),
         }
-        Ok((ReplyBody::Sandbox { unprivileged: self.sandbox.user.is_some() }, fds))
+    }
+
+    fn describe_sandbox(&self) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
+        let mut fds = vec![
+            self.sandbox.packet.try_clone()?,
+            self.sandbox.net.try_clone()?,
+        ];
+        for fd in [&self.sandbox.user, &self.sandbox.host_net]
+            .into_iter()
+            .flatten()
+        {
+            fds.push(fd.try_clone()?);
+        }
+        Ok((
+            ReplyBody::Sandbox {
+                unprivileged: self.sandbox.user.is_some(),
+            },
+            fds,
+        ))
     }
 
     fn plug(
@@ -239,7 +282,12 @@ impl Keeper {
         let plugged = plug::plug(&self.sandbox, self.privilege, target, spec)?;
         let (sandbox, fds) = match plugged.foreign {
             None => (SandboxId::SHARED, Vec::new()),
-            Some(Foreign { packet, watch, user, net }) => {
+            Some(Foreign {
+                packet,
+                watch,
+                user,
+                net,
+            }) => {
                 let id = SandboxId(self.next_foreign);
                 self.next_foreign += 1;
                 let watch = Netlink::from_fd(watch);
@@ -247,16 +295,26 @@ impl Keeper {
                 (id, vec![packet])
             }
         };
-        Ok((ReplyBody::Plugged { sandbox, ifindex: plugged.ifindex }, fds))
+        Ok((
+            ReplyBody::Plugged {
+                sandbox,
+                ifindex: plugged.ifindex,
+            },
+            fds,
+        ))
     }
 
     fn unplug(&mut self, id: SandboxId, ifindex: u32) -> io::Result<()> {
         if id == SandboxId::SHARED {
             return plug::unplug(self.sandbox.inside(), ifindex);
         }
-        let Some(foreigner) = self.foreign.remove(&id) else { return Ok(()) };
-        let inside =
-            Inside { user: Some(foreigner.user.as_fd()), net: Some(foreigner.net.as_fd()) };
+        let Some(foreigner) = self.foreign.remove(&id) else {
+            return Ok(());
+        };
+        let inside = Inside {
+            user: Some(foreigner.user.as_fd()),
+            net: Some(foreigner.net.as_fd()),
+        };
         plug::unplug(inside, ifindex)
     }
 

@@ -1,7 +1,7 @@
 //! Making interfaces: what runs in the keeper's children.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use pontoon_packet::MacAddr;
 
@@ -46,7 +46,10 @@ pub(super) fn plug(
                 enter(sandbox.inside())?;
                 Ok((connect(target, spec)?, Vec::new()))
             })?;
-            Ok(Plugged { ifindex, foreign: None })
+            Ok(Plugged {
+                ifindex,
+                foreign: None,
+            })
         }
         Some(owner) => plug_foreign(owner, target, spec),
     }
@@ -54,15 +57,26 @@ pub(super) fn plug(
 
 fn plug_foreign(owner: OwnedFd, target: BorrowedFd<'_>, spec: &Plug) -> io::Result<Plugged> {
     let (ifindex, fds) = in_child(|| {
-        enter(Inside { user: Some(owner.as_fd()), net: None })?;
+        enter(Inside {
+            user: Some(owner.as_fd()),
+            net: None,
+        })?;
         new_network_namespace()?;
         let net = std::fs::File::open("/proc/self/ns/net")?.into();
         let (packet, watch) = (packet_socket()?, watch_links()?);
         Ok((connect(target, spec)?, vec![packet, watch, net]))
     })?;
-    let [packet, watch, net] = <[OwnedFd; 3]>::try_from(fds)
-        .map_err(|_| io::Error::other("a descriptor is missing"))?;
-    Ok(Plugged { ifindex, foreign: Some(Foreign { packet, watch, user: owner, net }) })
+    let [packet, watch, net] =
+        <[OwnedFd; 3]>::try_from(fds).map_err(|_| io::Error::other("a descriptor is missing"))?;
+    Ok(Plugged {
+        ifindex,
+        foreign: Some(Foreign {
+            packet,
+            watch,
+            user: owner,
+            net,
+        }),
+    })
 }
 
 /// The owner of a namespace over which the sandbox's user namespace has no power.
@@ -71,7 +85,9 @@ fn foreign_owner(
     privilege: Privilege,
     target: BorrowedFd<'_>,
 ) -> io::Result<Option<OwnedFd>> {
-    let (Privilege::Ordinary, Some(user)) = (privilege, &sandbox.user) else { return Ok(None) };
+    let (Privilege::Ordinary, Some(user)) = (privilege, &sandbox.user) else {
+        return Ok(None);
+    };
     let owner = owner_of(target)?;
     let ours = is_within(owner.as_fd(), user.as_fd())?;
     Ok((!ours).then_some(owner))
@@ -83,18 +99,32 @@ fn connect(target: BorrowedFd<'_>, spec: &Plug) -> io::Result<u32> {
     let mut here = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
     let mac: MacAddr = spec.mac.parse().map_err(io::Error::other)?;
     here.add_veth(
-        VethEnd { name: &spec.host_ifname, mac: None },
-        VethEnd { name: &spec.ifname, mac: Some(mac) },
+        VethEnd {
+            name: &spec.host_ifname,
+            mac: None,
+        },
+        VethEnd {
+            name: &spec.ifname,
+            mac: Some(mac),
+        },
         target,
         spec.mtu,
     )
     .map_err(explain)?;
-    let ifindex = here.link(&spec.host_ifname).map_err(io::Error::other)?.index;
+    let ifindex = here
+        .link(&spec.host_ifname)
+        .map_err(io::Error::other)?
+        .index;
     let configured = here
         .suppress_link_local(ifindex)
         .and_then(|()| here.set_up(ifindex))
         .map_err(io::Error::other)
-        .and_then(|()| enter(Inside { user: None, net: Some(target) }))
+        .and_then(|()| {
+            enter(Inside {
+                user: None,
+                net: Some(target),
+            })
+        })
         .and_then(|()| configure(spec).map_err(io::Error::other));
     if let Err(error) = configured {
         // The first error is the one to tell; the pair must go in any case.
@@ -108,11 +138,17 @@ fn explain(error: NetlinkError) -> io::Error {
     match error.source.raw_os_error() {
         Some(libc::EEXIST) => io::Error::new(
             io::ErrorKind::AlreadyExists,
-            format!("{}: an interface of that name exists already", error.operation),
+            format!(
+                "{}: an interface of that name exists already",
+                error.operation
+            ),
         ),
         Some(libc::EPERM) => io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("{}: no right to the namespace (it must belong to you)", error.operation),
+            format!(
+                "{}: no right to the namespace (it must belong to you)",
+                error.operation
+            ),
         ),
         _ => io::Error::other(error),
     }
@@ -132,6 +168,42 @@ fn configure(spec: &Plug) -> Result<(), NetlinkError> {
         there.add_default_route(link.index, gateway)?;
     }
     Ok(())
+}
+
+/// Makes a TAP interface inside a namespace, and sets it up.
+///
+/// # Errors
+/// `/dev/net/tun` is closed to the user, or the name or the address is taken.
+pub(super) fn plug_tap(inside: Inside<'_>, spec: &Plug) -> io::Result<OwnedFd> {
+    let ((), fds) = in_child(|| {
+        enter(inside)?;
+        let tap = tun_tap::Iface::without_packet_info(&spec.ifname, tun_tap::Mode::Tap).map_err(
+            |error| {
+                let what = format!(
+                    "open /dev/net/tun for {}: {error}; --host-port veth needs no device node",
+                    spec.ifname
+                );
+                io::Error::new(error.kind(), what)
+            },
+        )?;
+        let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+        let link = netlink.link(&spec.ifname).map_err(io::Error::other)?;
+        let mac: MacAddr = spec.mac.parse().map_err(io::Error::other)?;
+        netlink
+            .shape(link.index, mac, spec.mtu)
+            .map_err(io::Error::other)?;
+        configure(spec).map_err(io::Error::other)?;
+        Ok(((), vec![duplicate(&tap)?]))
+    })?;
+    fds.into_iter()
+        .next()
+        .ok_or_else(|| io::Error::other("a descriptor is missing"))
+}
+
+#[allow(unsafe_code, reason = "the crate offers only a raw descriptor")]
+fn duplicate(tap: &tun_tap::Iface) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open as long as the interface it is borrowed from.
+    unsafe { BorrowedFd::borrow_raw(tap.as_raw_fd()) }.try_clone_to_owned()
 }
 
 /// Deletes the engine's end of a pair.

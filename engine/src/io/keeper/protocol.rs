@@ -34,6 +34,9 @@ pub enum RequestBody {
     /// Plug the host in: the namespace that the keeper was started from when it has the right, or
     /// the sandbox's own for the host. Reply: [`ReplyBody::Plugged`].
     PlugHost(Plug),
+    /// Plug the host in as [`PlugHost`](Self::PlugHost) does, but by a TAP interface. Reply:
+    /// [`ReplyBody::Done`], with the interface's descriptor.
+    PlugHostTap(Plug),
     /// Delete the engine's end of a veth pair. Reply: [`ReplyBody::Done`].
     Unplug {
         /// Where it lies.

@@ -26,7 +26,10 @@ pub(super) struct Uplinks {
 impl Uplinks {
     pub(super) fn new() -> io::Result<Self> {
         let watch = Netlink::open(Watch::Everything).map_err(io::Error::other)?;
-        Ok(Self { open: BTreeMap::new(), watch })
+        Ok(Self {
+            open: BTreeMap::new(),
+            watch,
+        })
     }
 
     /// Opens an interface and shields its addresses.
@@ -52,7 +55,13 @@ impl Uplinks {
         }
         let shield = shield(&mut facts);
         let packet = packet_socket()?;
-        self.open.insert(interface.to_owned(), Open { last: facts.clone(), shield });
+        self.open.insert(
+            interface.to_owned(),
+            Open {
+                last: facts.clone(),
+                shield,
+            },
+        );
         Ok((facts, packet))
     }
 
@@ -68,7 +77,10 @@ impl Uplinks {
         let mut events = Vec::new();
         for (interface, open) in &mut self.open {
             let Ok(mut now) = facts(interface) else {
-                events.push(Event::UplinkChanged { interface: interface.clone(), facts: None });
+                events.push(Event::UplinkChanged {
+                    interface: interface.clone(),
+                    facts: None,
+                });
                 continue;
             };
             now.unshielded.clone_from(&open.last.unshielded);
@@ -80,7 +92,10 @@ impl Uplinks {
                 open.shield = shield(&mut now);
             }
             open.last = now.clone();
-            events.push(Event::UplinkChanged { interface: interface.clone(), facts: Some(now) });
+            events.push(Event::UplinkChanged {
+                interface: interface.clone(),
+                facts: Some(now),
+            });
         }
         events
     }
@@ -108,11 +123,16 @@ fn shield(facts: &mut UplinkFacts) -> Option<Shield> {
 fn facts(interface: &str) -> Result<UplinkFacts, NetlinkError> {
     let mut netlink = Netlink::open(Watch::Nothing)?;
     let link = netlink.link(interface)?;
-    let addresses =
-        netlink.addresses(link.index)?.into_iter().filter(|net| net.addr().is_ipv4()).collect();
-    let gateway = netlink.routes()?.into_iter().find_map(|(prefix, gateway, oif)| {
-        let default = prefix.prefix_len() == 0 && prefix.addr().is_ipv4();
-        gateway.filter(|_| default && oif == Some(link.index))
+    let addresses = netlink
+        .addresses(link.index)?
+        .into_iter()
+        .filter(|net| net.addr().is_ipv4())
+        .collect();
+    let gateway = netlink.routes()?.into_iter().find_map(|route| {
+        let default = route.prefix.prefix_len() == 0 && route.prefix.addr().is_ipv4();
+        route
+            .gateway
+            .filter(|_| default && route.link == Some(link.index))
     });
     Ok(UplinkFacts {
         interface: interface.to_owned(),
@@ -133,8 +153,11 @@ fn facts(interface: &str) -> Result<UplinkFacts, NetlinkError> {
 pub(super) fn host_routes() -> io::Result<Vec<IpNet>> {
     let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
     let routes = netlink.routes().map_err(io::Error::other)?;
-    let mut prefixes: Vec<_> =
-        routes.into_iter().map(|(prefix, ..)| prefix).filter(|p| p.prefix_len() > 0).collect();
+    let mut prefixes: Vec<_> = routes
+        .into_iter()
+        .map(|route| route.prefix)
+        .filter(|p| p.prefix_len() > 0)
+        .collect();
     prefixes.sort_unstable();
     prefixes.dedup();
     Ok(prefixes)
