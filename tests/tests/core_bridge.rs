@@ -1,0 +1,321 @@
+//! The bridge, its guard and the gateway on the pure core: whole frames in, whole frames out.
+
+use std::time::Duration;
+
+use pontoon_engine::config::Guarding;
+use pontoon_packet::build::{self, Packet};
+use pontoon_packet::{Arp, MacAddr, Offload, Segments, arp};
+use pontoon_switch::PortId;
+use pontoon_tests::lab::{A, B1, C1, C2, C3, GATEWAY, Lab, Sent, addr, gateway_mac, mac};
+
+/// A port whose owner may use any address.
+const FREE: PortId = PortId(5);
+
+fn with_free_port() -> Lab {
+    let mut lab = Lab::new();
+    lab.plug(FREE, A, Guarding::Off);
+    lab
+}
+
+fn stranger(n: u8) -> MacAddr {
+    MacAddr([2, 0xee, 0, 0, 0, n])
+}
+
+fn plain(src: MacAddr, dst: MacAddr) -> Vec<u8> {
+    Packet::ethernet(src, dst)
+        .payload(b"anything at all, of an unknown EtherType......")
+        .build()
+}
+
+fn ports(sent: &[Sent]) -> Vec<PortId> {
+    sent.iter().map(|s| s.port).collect()
+}
+
+#[test]
+fn unicast_to_a_bound_address_reaches_only_its_port() {
+    let mut lab = Lab::new();
+    let frame = plain(mac(C1), mac(C2));
+    assert_eq!(lab.send(C1, &frame), [Sent::plain(C2, frame)]);
+}
+
+#[test]
+fn unknown_unicast_and_groups_reach_everybody_else_once() {
+    let mut lab = Lab::new();
+    let multicast = MacAddr([1, 0, 0x5e, 0, 0, 5]);
+    for dst in [stranger(9), MacAddr::BROADCAST, multicast] {
+        let frame = plain(mac(C1), dst);
+        let expected = [C2, C3].map(|port| Sent::plain(port, frame.clone()));
+        assert_eq!(lab.send(C1, &frame), expected, "{dst}");
+    }
+}
+
+#[test]
+fn an_address_is_learned_moves_and_is_forgotten() {
+    let mut lab = with_free_port();
+    lab.plug(PortId(6), A, Guarding::Off);
+    lab.send(FREE, &plain(stranger(1), mac(C1)));
+    let to_stranger = plain(mac(C1), stranger(1));
+    assert_eq!(ports(&lab.send(C1, &to_stranger)), [FREE]);
+    lab.send(PortId(6), &plain(stranger(1), mac(C1)));
+    assert_eq!(
+        ports(&lab.send(C1, &to_stranger)),
+        [PortId(6)],
+        "it has moved"
+    );
+    lab.pass(Duration::from_secs(299));
+    assert_eq!(ports(&lab.send(C1, &to_stranger)), [PortId(6)]);
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.send(C1, &to_stranger).len(), 4, "forgotten, so flooded");
+}
+
+#[test]
+fn a_frame_is_never_sent_back_to_where_it_came_from() {
+    let mut lab = with_free_port();
+    lab.send(FREE, &plain(stranger(1), mac(C1)));
+    assert_eq!(lab.send(FREE, &plain(stranger(2), stranger(1))), []);
+    assert_eq!(lab.drops("bridge.SamePort"), 1);
+}
+
+#[test]
+fn sources_that_name_nobody_are_dropped_and_not_learned() {
+    let mut lab = with_free_port();
+    for src in [
+        MacAddr::BROADCAST,
+        MacAddr::ZERO,
+        MacAddr([1, 0, 0x5e, 0, 0, 1]),
+    ] {
+        assert_eq!(lab.send(FREE, &plain(src, mac(C1))), []);
+    }
+    assert_eq!(lab.drops("bridge.InvalidSource"), 3);
+}
+
+#[test]
+fn bound_addresses_and_the_gateways_are_not_taken_over() {
+    let mut lab = with_free_port();
+    assert_eq!(lab.send(FREE, &plain(mac(C1), mac(C2))), []);
+    assert_eq!(lab.send(FREE, &plain(gateway_mac(), mac(C2))), []);
+    assert_eq!(
+        (
+            lab.drops("bridge.BoundElsewhere"),
+            lab.drops("bridge.GatewaySource")
+        ),
+        (1, 1)
+    );
+    assert_eq!(ports(&lab.send(C2, &plain(mac(C2), mac(C1)))), [C1]);
+}
+
+#[test]
+fn reserved_groups_and_pause_stay_on_their_link() {
+    let mut lab = Lab::new();
+    for last in 0..16 {
+        assert_eq!(
+            lab.send(C1, &plain(mac(C1), MacAddr([1, 0x80, 0xc2, 0, 0, last]))),
+            []
+        );
+    }
+    let pause = Packet::ethernet(mac(C1), mac(C2))
+        .ethertype(0x8808)
+        .payload(&[0; 46])
+        .build();
+    assert_eq!(lab.send(C1, &pause), []);
+    assert_eq!(lab.drops("bridge.ReservedGroup"), 17);
+}
+
+#[test]
+fn the_table_is_bounded_and_a_flood_makes_nobody_elses_unicast_a_broadcast() {
+    let mut lab = with_free_port();
+    for n in 0..5000_u32 {
+        let [_, b, c, d] = n.to_be_bytes();
+        lab.send(FREE, &plain(MacAddr([2, 0xdd, 0, b, c, d]), mac(C1)));
+    }
+    assert!(lab.datapath.fdb(lab.now).len() <= 1024 + 16);
+    assert_eq!(ports(&lab.send(C1, &plain(mac(C1), mac(C2)))), [C2]);
+}
+
+#[test]
+fn tags_are_carried_and_never_reach_the_gateway() {
+    let mut lab = Lab::new();
+    let tagged = |dst| {
+        let packet = Packet::ethernet(mac(C1), dst).tag(0x88a8, 9).vlan(5);
+        packet
+            .ipv4(addr(C1), addr(C2))
+            .udp(1, 2)
+            .payload(b"inside")
+            .build()
+    };
+    assert_eq!(
+        lab.send(C1, &tagged(mac(C2))),
+        [Sent::plain(C2, tagged(mac(C2)))]
+    );
+    assert_eq!(lab.send(C1, &tagged(gateway_mac())), []);
+    assert_eq!(lab.drops("bridge.TaggedForGateway"), 1);
+}
+
+#[test]
+fn super_frames_cross_whole_and_too_long_ones_do_not() {
+    let mut lab = Lab::new();
+    let big = Packet::ethernet(mac(C1), mac(C2))
+        .ipv4(addr(C1), addr(C2))
+        .tcp(1, 2, 0x10, 1, 1)
+        .payload(&[7; 30_000])
+        .build();
+    let offload = Offload::partial(34, 16).with_segments(Segments::Tcp4, 54, 1448);
+    let sent = lab.send_with(C1, &big, offload);
+    assert_eq!(
+        sent,
+        [Sent {
+            port: C2,
+            bytes: big.clone(),
+            offload
+        }]
+    );
+    assert_eq!(lab.send(C1, &big), []);
+    let fits = Packet::ethernet(mac(C1), mac(C2))
+        .payload(&[1; 1500])
+        .build();
+    assert_eq!(lab.send(C1, &fits).len(), 1);
+    let over = Packet::ethernet(mac(C1), mac(C2))
+        .payload(&[1; 1501])
+        .build();
+    assert_eq!(lab.send(C1, &over), []);
+    assert_eq!(lab.drops("route.TooLong"), 2);
+}
+
+#[test]
+fn the_guard_stops_what_the_owner_may_not_claim_and_lets_it_pass_when_off() {
+    let own = mac(C1);
+    let arp_claim = |sender: MacAddr, claimed| Arp {
+        operation: arp::REPLY,
+        sender_mac: sender,
+        sender_ip: claimed,
+        target_mac: mac(C2),
+        target_ip: addr(C2),
+    };
+    let ip = |src, dst: [u8; 4]| Packet::ethernet(own, mac(C2)).ipv4(src, dst.into());
+    let ra = Packet::ethernet(own, mac(C2))
+        .ipv6("fe80::1".parse().unwrap(), "ff02::1".parse().unwrap())
+        .icmp(134, 0, [0; 4])
+        .build();
+    let cases = [
+        ("SpoofedMac", plain(stranger(1), mac(C2))),
+        (
+            "SpoofedIp",
+            ip(addr(C3), addr(C2).octets()).udp(1, 2).build(),
+        ),
+        (
+            "SpoofedIp",
+            ip(addr(C3), addr(C2).octets()).vlan(7).udp(1, 2).build(),
+        ),
+        ("SpoofedArp", build::arp(&arp_claim(own, GATEWAY))),
+        (
+            "DhcpServer",
+            ip(addr(C1), addr(C2).octets()).udp(67, 68).build(),
+        ),
+        ("RouterAdvertisement", ra),
+    ];
+    let mut guarded = Lab::new();
+    let mut open = with_free_port();
+    for (reason, frame) in &cases {
+        let before = guarded.drops(&format!("bridge.{reason}"));
+        assert_eq!(guarded.send(C1, frame), [], "{reason}");
+        assert_eq!(guarded.drops(&format!("bridge.{reason}")), before + 1);
+        let mut frame = frame.clone();
+        if frame[6..12] == own.0 {
+            frame[6..12].copy_from_slice(&stranger(3).0);
+        }
+        assert!(!open.send(FREE, &frame).is_empty(), "the twin of {reason}");
+    }
+}
+
+#[test]
+fn networks_do_not_meet() {
+    let mut lab = Lab::new();
+    for dst in [MacAddr::BROADCAST, mac(C1), stranger(1)] {
+        assert_eq!(lab.send(B1, &plain(mac(B1), dst)), []);
+    }
+}
+
+fn request(from: PortId, target: std::net::Ipv4Addr) -> Vec<u8> {
+    build::arp(&Arp {
+        operation: arp::REQUEST,
+        sender_mac: mac(from),
+        sender_ip: addr(from),
+        target_mac: MacAddr::ZERO,
+        target_ip: target,
+    })
+}
+
+#[test]
+fn the_gateway_answers_for_itself_once_padded_with_zeros() {
+    let mut lab = Lab::new();
+    let sent = lab.send(C1, &request(C1, GATEWAY));
+    let answers: Vec<_> = sent.iter().filter(|s| s.port == C1).collect();
+    assert_eq!(answers.len(), 1);
+    let reply = Arp {
+        operation: arp::REPLY,
+        sender_mac: gateway_mac(),
+        sender_ip: GATEWAY,
+        target_mac: mac(C1),
+        target_ip: addr(C1),
+    };
+    assert_eq!(answers[0].bytes, arp::frame(mac(C1), &reply));
+    assert!(answers[0].bytes[42..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_gateway_answers_for_nobody_else() {
+    let mut lab = Lab::new();
+    let frame = request(C1, [172, 18, 0, 99].into());
+    assert_eq!(ports(&lab.send(C1, &frame)), [C2, C3]);
+}
+
+#[test]
+fn malformed_arp_is_dropped() {
+    let mut lab = Lab::new();
+    let good = request(C1, GATEWAY);
+    for (at, value) in [(14, 9), (16, 9), (18, 5), (19, 16)] {
+        let mut bad = good.clone();
+        bad[at] = value;
+        assert_eq!(lab.send(C1, &bad), []);
+    }
+    for length in 14..42 {
+        assert_eq!(lab.send(C1, &good[..length]), []);
+    }
+    assert_eq!(lab.drops("malformed.Arp"), 4 + 28);
+}
+
+#[test]
+fn nobody_changes_what_the_gateway_knows_of_a_container() {
+    let mut lab = with_free_port();
+    let lie = build::arp(&Arp {
+        operation: arp::REPLY,
+        sender_mac: stranger(1),
+        sender_ip: addr(C1),
+        target_mac: gateway_mac(),
+        target_ip: GATEWAY,
+    });
+    lab.send(FREE, &lie);
+    let neighbours = lab.datapath.neighbours(lab.now);
+    let c1 = neighbours.iter().find(|n| n.address == addr(C1)).unwrap();
+    assert_eq!(
+        (c1.mac.as_deref(), c1.state.as_str()),
+        (Some("02:42:ac:12:00:02"), "PERMANENT")
+    );
+}
+
+#[test]
+fn the_gateway_answers_echo_exactly() {
+    let mut lab = Lab::new();
+    let ping = Packet::ethernet(mac(C1), gateway_mac())
+        .ipv4(addr(C1), GATEWAY)
+        .ttl(1)
+        .echo(7, 3);
+    let expected = Packet::ethernet(gateway_mac(), mac(C1))
+        .ipv4(GATEWAY, addr(C1))
+        .echo_reply(7, 3);
+    let sent = lab.send(C1, &ping.payload(b"payload").build());
+    assert_eq!(
+        sent,
+        [Sent::plain(C1, expected.payload(b"payload").build())]
+    );
+}
