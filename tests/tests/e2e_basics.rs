@@ -320,7 +320,7 @@ tests! { |lab|
         let _server = lab.serve("ext", "socat TCP-LISTEN:7100,fork,reuseaddr EXEC:cat", 7100);
         assert_eq!(sh("echo host | socat -t2 - TCP:192.0.2.254:7100").trim(), "host");
         assert_eq!(lab.run("c1", "echo inside | socat -t2 - TCP:192.0.2.254:7100").trim(), "inside");
-        sh("socat TCP-LISTEN:7200,fork,reuseaddr EXEC:cat & echo $! > /run/listener");
+        sh("socat TCP-LISTEN:7200,fork,reuseaddr EXEC:cat >/dev/null 2>&1 & echo $! > /run/listener");
         sleep(Duration::from_millis(300));
         assert_eq!(lab.run("ext", "echo in | socat -t2 - TCP:192.0.2.1:7200").trim(), "in");
         sh("kill $(cat /run/listener)");

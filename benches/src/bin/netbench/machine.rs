@@ -26,6 +26,7 @@ pub(crate) struct Machine {
     /// How long an idle virtual processor polls before it halts, ns: what a wake-up costs
     /// depends on it (Linux, Documentation/virt/guest-halt-polling.rst).
     guest_halt_poll_ns: Option<String>,
+    congestion_control: &'static str,
 }
 
 impl Machine {
@@ -51,6 +52,7 @@ impl Machine {
             },
             bridge_nf_call_iptables: setting("/proc/sys/net/bridge/bridge-nf-call-iptables"),
             guest_halt_poll_ns: setting("/sys/module/haltpoll/parameters/guest_halt_poll_ns"),
+            congestion_control: crate::netns::CONGESTION_CONTROL,
         }
     }
 
