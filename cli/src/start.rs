@@ -106,11 +106,13 @@ pub(crate) fn shut_down() -> Result<u8, Failure> {
     if !status.ports.is_empty() {
         eprintln!("ending {} containers", status.ports.len());
     }
-    client.ask(&Request::ShutDown)?;
+    // An engine that leaves with its last container may be gone before it can answer.
+    let answer = client.ask(&Request::ShutDown);
     let end = Instant::now() + END;
     while is_running(status.engine.pid) || is_running(status.keeper.pid) {
         if Instant::now() > end {
             let what = format!("processes {} and {}", status.engine.pid, status.keeper.pid);
+            answer?;
             return Err(Failure::own(&what, "do not end"));
         }
         thread::sleep(Duration::from_millis(5));

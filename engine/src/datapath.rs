@@ -127,6 +127,9 @@ impl Datapath {
         let port = self.port_mut(ingress).ok_or(DropReason::UnknownPort)?;
         port.counters.rx_frames += 1;
         port.counters.rx_bytes += frame.bytes.len() as u64;
+        if stands_for_too_many(frame) {
+            return Err(DropReason::TooManySegments);
+        }
         let facts = parse(frame.bytes)?;
         if let Some(guard) = &port.guard {
             guard.check(&facts)?;
@@ -347,6 +350,15 @@ impl Datapath {
     pub(crate) fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
         self.ports.get_mut(id.0 as usize)?.as_mut()
     }
+}
+
+/// Most segments that a super-frame may stand for: 64 KiB at the smallest segment that Linux sends
+/// (`TCP_MIN_SND_MSS`, 48 bytes) are 1 366. More would make one frame cost its receiver thousands.
+const MAX_SEGMENTS: usize = 2048;
+
+fn stands_for_too_many(frame: &Frame<'_>) -> bool {
+    let size = usize::from(frame.offload.gso_size);
+    frame.offload.is_super_frame() && frame.bytes.len() > size * MAX_SEGMENTS
 }
 
 /// Bytes of Ethernet header in front of the IP datagram that an MTU counts.

@@ -14,6 +14,8 @@ pub enum DropReason {
     Nat(pontoon_nat::Refusal),
     /// It came from a port that is not, or no longer, there.
     UnknownPort,
+    /// A super-frame that stands for more segments than any sender makes of one.
+    TooManySegments,
     /// On an uplink: not addressed to the interface, or tagged.
     NotForUs,
     /// Longer than the port it should leave by can take.

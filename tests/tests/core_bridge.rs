@@ -182,6 +182,24 @@ fn super_frames_cross_whole_and_too_long_ones_do_not() {
 }
 
 #[test]
+fn a_super_frame_of_absurdly_many_segments_goes_nowhere() {
+    let mut lab = Lab::new();
+    let big = Packet::ethernet(mac(C1), mac(C2))
+        .ipv4(addr(C1), addr(C2))
+        .tcp(1, 2, 0x10, 1, 1);
+    let big = big.payload(&[7; 30_000]).build();
+    for (size, passes) in [(0, false), (1, false), (14, false), (15, true)] {
+        let offload = Offload::partial(34, 16).with_segments(Segments::Tcp4, 54, size);
+        assert_eq!(
+            !lab.send_with(C1, &big, offload).is_empty(),
+            passes,
+            "segments of {size}"
+        );
+    }
+    assert_eq!(lab.drops("route.TooManySegments"), 3);
+}
+
+#[test]
 fn the_guard_stops_what_the_owner_may_not_claim_and_lets_it_pass_when_off() {
     let own = mac(C1);
     let arp_claim = |sender: MacAddr, claimed| Arp {

@@ -148,7 +148,7 @@ fn errors_about_hairpinned_flows_are_translated_twice() {
     let ask = Packet::ethernet(mac(C1), gateway_mac())
         .ipv4(addr(C1), EXTERNAL)
         .udp(9, 5353);
-    let sent = lab.send(C1, &ask.clone().payload(b"x").build());
+    let sent = lab.send(C1, &ask.payload(b"x").build());
     assert_eq!(sent[0].facts().ip().unwrap().src, GATEWAY);
     let refusal = Packet::ethernet(mac(C2), gateway_mac())
         .ipv4(addr(C2), GATEWAY)
@@ -176,7 +176,6 @@ fn no_error_is_made_about_errors_groups_or_later_fragments() {
         .ipv4(addr(C1), SERVER)
         .ttl(1);
     let error = dying
-        .clone()
         .icmp(3, 3, [0; 4])
         .payload(&out(C1).udp(1, 2).build()[14..]);
     assert_eq!(lab.send(C1, &error.build()), []);

@@ -213,7 +213,7 @@ fn parts(port: PortId, id: u16, byte: u8) -> [Vec<u8>; 2] {
 fn payload_of(sent: &[Sent]) -> Vec<u8> {
     let mut parts: Vec<_> = sent
         .iter()
-        .map(|s| (*s.facts().ip().unwrap(), &s.bytes))
+        .map(|s| (*s.facts().ip().expect("IP"), &s.bytes))
         .collect();
     parts.sort_by_key(|(ip, _)| ip.fragment.map_or(0, |f| f.offset));
     parts

@@ -52,7 +52,7 @@ impl Machine {
             },
             bridge_nf_call_iptables: setting("/proc/sys/net/bridge/bridge-nf-call-iptables"),
             guest_halt_poll_ns: setting("/sys/module/haltpoll/parameters/guest_halt_poll_ns"),
-            congestion_control: crate::netns::CONGESTION_CONTROL,
+            congestion_control: crate::measure::CONGESTION_CONTROL,
         }
     }
 

@@ -8,16 +8,6 @@ use std::os::fd::AsRawFd;
 /// The namespace of the calling thread.
 const OF_THIS_THREAD: &str = "/proc/thread-self/ns/net";
 
-/// How TCP behaves in every namespace: what most hosts use, whatever this one does.
-pub(crate) const CONGESTION_CONTROL: &str = "cubic";
-
-/// Sets it in the current namespace. A kernel without it keeps its own, which the description of the
-/// machine then shows.
-fn set_congestion_control() {
-    let set = std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", CONGESTION_CONTROL);
-    drop(set);
-}
-
 /// A network namespace.
 pub(crate) struct Netns {
     file: File,
@@ -41,7 +31,6 @@ impl Netns {
         let home = Self::current()?;
         unshare(CloneFlags::CLONE_NEWNET)
             .context("making a network namespace (see user.max_net_namespaces)")?;
-        set_congestion_control();
         let created = Self::current();
         home.enter()?;
         created

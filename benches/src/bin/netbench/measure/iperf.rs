@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+/// How TCP behaves in every measurement: what most hosts use, whatever this one does.
+pub(crate) const CONGESTION_CONTROL: &str = "cubic";
+
 /// How long connecting and reporting may take on top of the measured time.
 const SLACK: Duration = Duration::from_secs(15);
 
@@ -67,6 +70,7 @@ impl Iperf {
             .args(["--client", &ends.address.to_string()])
             .args(["--time", &duration.as_secs().max(1).to_string()])
             .args(["--parallel", &streams.to_string()])
+            .args(["--congestion", CONGESTION_CONTROL])
             .args(["--connect-timeout", "5000", "--interval", "0", "--json"]);
         if direction == Direction::ToClient {
             command.arg("--reverse");

@@ -2,11 +2,13 @@
 
 mod flood;
 mod iperf;
+
 mod round_trip;
 
 use crate::error::Result;
 use crate::system::{Endpoints, Route};
 use clap::ValueEnum;
+pub(crate) use iperf::CONGESTION_CONTROL;
 use serde::Serialize;
 use std::time::Duration;
 

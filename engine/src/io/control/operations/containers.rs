@@ -1,0 +1,222 @@
+//! Containers: plugging namespaces in and out.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use ipnet::IpNet;
+use pontoon_nat::{Owner, Published};
+use pontoon_packet::Endpoint;
+
+use super::{
+    Control, Outcome, Place, UNKNOWN_STATUS, broken, random, signal, unexpected, unix_time,
+};
+use crate::config::{Guarding, PortConfig, PortId};
+use crate::control::Invalid;
+use crate::control::api::{AttachSpec, RemoveMode, Reply};
+use crate::control::state::{Container, Network, Phase};
+use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
+use crate::io::packet_socket::{Binding, RingSize};
+
+impl Control {
+    pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
+        let mut fds = fds.into_iter();
+        let missing = || Invalid::new("--netns", "no network namespace came with the request");
+        let target = fds.next().ok_or_else(missing)?;
+        let created = unix_time();
+        let container = self
+            .state
+            .create_container(spec, created, random()?)?
+            .clone();
+        match self.plug(&container, &target) {
+            Ok(()) => {}
+            Err(error) => {
+                self.state.forget(&container.name);
+                return Err(error);
+            }
+        }
+        if let Some(process) = fds.next() {
+            self.processes.insert(container.name.clone(), process);
+        }
+        self.had_container = true;
+        Ok(Reply::Container(self.state.container_view(&container)?))
+    }
+
+    pub(super) fn plug(&mut self, container: &Container, target: &OwnedFd) -> Outcome<()> {
+        let network = self.state.network(&container.network)?.clone();
+        let address = IpNet::new(container.address.into(), network.subnet.prefix_len());
+        let spec = Plug {
+            host_ifname: container.host_ifname(),
+            ifname: container.spec.ifname.clone(),
+            mac: container.mac.to_string(),
+            addresses: vec![address.map_err(broken)?],
+            gateway: Some(network.gateway.into()),
+            mtu: network.mtu,
+        };
+        let request = RequestBody::Plug(spec);
+        let (reply, fds) = self
+            .keeper
+            .request(request, &[target.as_fd()])
+            .map_err(broken)?;
+        let place = self.place(container.port, reply, fds)?;
+        let added = self.add_port(container, &network, place);
+        if added.is_err() {
+            self.unplug(container.port);
+        }
+        added
+    }
+
+    /// Notes where the engine's end of an interface lies.
+    pub(super) fn place(
+        &mut self,
+        port: PortId,
+        reply: ReplyBody,
+        fds: Vec<OwnedFd>,
+    ) -> Outcome<Place> {
+        let ReplyBody::Plugged { sandbox, ifindex } = reply else {
+            return Err(unexpected());
+        };
+        if let Some(packet) = fds.into_iter().next() {
+            let socket = self
+                .ask(|w, _| w.add_socket(packet, Binding::AllInterfaces, RingSize::SINGLE))?
+                .map_err(broken)?;
+            self.sockets.insert(sandbox, socket);
+        }
+        let place = Place { sandbox, ifindex };
+        self.places.insert(port, place);
+        Ok(place)
+    }
+
+    pub(super) fn add_port(
+        &self,
+        container: &Container,
+        network: &Network,
+        place: Place,
+    ) -> Outcome<()> {
+        let port = container.port;
+        let guard = if container.spec.unguarded {
+            Guarding::Off
+        } else {
+            Guarding::On
+        };
+        let config = PortConfig {
+            id: port,
+            network: network.number,
+            mac: container.mac,
+            addresses: vec![container.address.into()],
+            mtu: network.mtu,
+            guard,
+        };
+        let published: Vec<_> = published(container).collect();
+        let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
+        self.ask(move |w, _| {
+            w.datapath().add_port(config)?;
+            for port in published {
+                w.datapath().publish(port)?;
+            }
+            w.connect(port, socket, place.ifindex);
+            Ok(())
+        })?
+        .map_err(|error: crate::config::ConfigError| broken(error))
+    }
+
+    /// Takes a container off its network: port, flows, published ports, interface.
+    pub(super) fn detach(&mut self, name: &str) {
+        if let Ok(container) = self.state.container(name).cloned() {
+            self.processes.remove(&container.name);
+            self.unplug(container.port);
+        }
+    }
+
+    pub(super) fn unplug(&mut self, port: PortId) {
+        let _ = self.worker.call(move |w, _| {
+            w.disconnect(port);
+            // A port that never came into the datapath has nothing to leave.
+            let _ = w.datapath().remove_port(port);
+        });
+        if let Some(tap) = self.taps.remove(&port) {
+            // The interface goes with its last descriptor.
+            let _ = self.worker.call(move |w, _| w.remove_socket(tap));
+        }
+        let Some(Place { sandbox, ifindex }) = self.places.remove(&port) else {
+            return;
+        };
+        // The interface may be gone with its namespace already.
+        let _ = self
+            .keeper
+            .request(RequestBody::Unplug { sandbox, ifindex }, &[]);
+        if sandbox != SandboxId::SHARED
+            && let Some(socket) = self.sockets.remove(&sandbox)
+        {
+            let _ = self.worker.call(move |w, _| w.remove_socket(socket));
+        }
+    }
+
+    pub(super) fn port_at(&self, sandbox: SandboxId, ifindex: u32) -> Option<PortId> {
+        let here = |place: &Place| place.sandbox == sandbox && place.ifindex == ifindex;
+        self.places
+            .iter()
+            .find(|(_, place)| here(place))
+            .map(|(port, _)| *port)
+    }
+
+    pub(super) fn link_gone(&mut self, sandbox: SandboxId, ifindex: u32) {
+        let Some(port) = self.port_at(sandbox, ifindex) else {
+            return;
+        };
+        let gone = self.state.containers().find(|c| c.port == port).cloned();
+        self.unplug(port);
+        if let Some(container) = gone {
+            self.processes.remove(&container.name);
+            // What the process ended with is not known here; its monitor tells if it can.
+            if container.spec.pid.is_none() || container.spec.remove {
+                self.state.forget(&container.name);
+            } else {
+                self.state.end(&container.name, UNKNOWN_STATUS);
+            }
+        }
+    }
+
+    pub(super) fn exited(&mut self, id: &str, status: i32) -> Reply {
+        let found = self.state.containers().find(|c| c.id == id).cloned();
+        if let Some(container) = found {
+            self.detach(&container.name);
+            if container.spec.remove {
+                self.state.forget(&container.name);
+            } else {
+                self.state.end(&container.name, status);
+            }
+        }
+        Reply::Done
+    }
+
+    pub(super) fn remove(&mut self, name: &str, mode: RemoveMode) -> Outcome<Reply> {
+        let container = self.state.container(name)?.clone();
+        if container.phase == Phase::Running {
+            if mode == RemoveMode::Stopped {
+                let what = format!(
+                    "You cannot remove a running container {}. Stop the container before attempting \
+                     removal or force remove",
+                    container.id
+                );
+                return Err(Invalid::new("", what));
+            }
+            if let Some(process) = self.processes.get(&container.name) {
+                signal(process, libc::SIGKILL)?;
+            }
+        }
+        self.detach(&container.name);
+        self.state.forget(&container.name);
+        Ok(Reply::Done)
+    }
+}
+
+fn published(container: &Container) -> impl Iterator<Item = Published> {
+    container.publish.iter().filter_map(|spec| {
+        Some(Published {
+            protocol: spec.protocol,
+            addr: spec.address,
+            port: spec.host?,
+            target: Endpoint::new(container.address.into(), spec.container),
+            owner: Owner(container.port.0),
+        })
+    })
+}

@@ -1,0 +1,332 @@
+//! Carrying out what clients ask for.
+//!
+//! An operation decides in the pure state, asks the keeper for what needs rights, tells the worker, and
+//! takes everything back in reverse when one of them fails.
+
+mod containers;
+mod glance;
+mod networks;
+mod uplinks;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Instant, SystemTime};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pontoon_nat::{Limits, Profile};
+use pontoon_switch::LinkState;
+
+use super::Stay;
+use crate::config::{PortId, UplinkId};
+use crate::control::Invalid;
+use crate::control::api::{Answer, NetworkSpec, Reply, Request};
+use crate::control::state::{DEFAULT_NETWORK, Phase, State};
+use crate::io::keeper::KeeperLink;
+use crate::io::keeper::protocol::{Event, ReplyBody, RequestBody, SandboxId};
+use crate::io::packet_socket::{Binding, RingSize};
+use crate::io::wire::SocketId;
+use crate::io::worker::{Worker, WorkerHandle};
+use crate::{Datapath, Seeds};
+
+/// Whether the engine's time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    Stay,
+    Now,
+}
+
+type Outcome<T> = Result<T, Invalid>;
+type Done = Outcome<(Reply, Vec<OwnedFd>)>;
+
+struct OpenUplink {
+    id: UplinkId,
+    port: PortId,
+    socket: SocketId,
+    users: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    sandbox: SandboxId,
+    ifindex: u32,
+}
+
+/// Everything that operations need.
+pub(super) struct Control {
+    state: State,
+    keeper: KeeperLink,
+    worker: WorkerHandle,
+    sandbox: SandboxFds,
+    sockets: HashMap<SandboxId, SocketId>,
+    places: HashMap<PortId, Place>,
+    host_ports: HashMap<String, PortId>,
+    taps: HashMap<PortId, SocketId>,
+    processes: HashMap<String, OwnedFd>,
+    uplinks: HashMap<String, OpenUplink>,
+    last_uplink: u32,
+    stay: Stay,
+    started: Instant,
+    had_container: bool,
+    ended: bool,
+}
+
+struct SandboxFds {
+    user: Option<OwnedFd>,
+    host_net: Option<OwnedFd>,
+}
+
+impl Control {
+    /// Asks for the sandbox, starts the worker, and makes the default network.
+    pub(super) fn start(keeper: KeeperLink, stay: Stay) -> Outcome<Self> {
+        let (reply, fds) = keeper.request(RequestBody::Sandbox, &[]).map_err(broken)?;
+        let ReplyBody::Sandbox { unprivileged } = reply else {
+            return Err(unexpected());
+        };
+        let mut fds = fds.into_iter();
+        let (Some(packet), Some(_net)) = (fds.next(), fds.next()) else {
+            return Err(unexpected());
+        };
+        let sandbox = SandboxFds {
+            user: fds.next(),
+            host_net: fds.next(),
+        };
+        if unprivileged != sandbox.user.is_some() {
+            return Err(unexpected());
+        }
+        let datapath = Datapath::new(Seeds(random()?), Profile::docker0(), Limits::default());
+        let (worker, _thread) = Worker::spawn(datapath).map_err(broken)?;
+        let shared = worker
+            .call(|w, _| w.add_socket(packet, Binding::AllInterfaces, RingSize::SHARED))
+            .map_err(broken)?
+            .map_err(broken)?;
+        let mut control = Self {
+            state: State::default(),
+            keeper,
+            worker,
+            sandbox,
+            sockets: HashMap::from([(SandboxId::SHARED, shared)]),
+            places: HashMap::new(),
+            host_ports: HashMap::new(),
+            taps: HashMap::new(),
+            processes: HashMap::new(),
+            uplinks: HashMap::new(),
+            last_uplink: 0,
+            stay,
+            started: Instant::now(),
+            had_container: false,
+            ended: false,
+        };
+        let default = NetworkSpec {
+            name: DEFAULT_NETWORK.to_owned(),
+            ..NetworkSpec::default()
+        };
+        control.create_network(&default)?;
+        Ok(control)
+    }
+
+    /// Whether there is a reason to stay.
+    pub(super) fn is_used(&self) -> bool {
+        let made = self
+            .state
+            .networks()
+            .any(|network| network.name != DEFAULT_NETWORK);
+        self.stay == Stay::Always || self.state.running() > 0 || made
+    }
+
+    pub(super) fn carry_out(&mut self, request: Request, fds: Vec<OwnedFd>) -> Done {
+        let reply = match request {
+            Request::Namespaces => return self.namespaces(),
+            Request::Attach(spec) => self.attach(spec, fds)?,
+            Request::Detach { name } => {
+                let name = self.state.container(&name)?.name.clone();
+                self.detach(&name);
+                self.state.forget(&name);
+                Reply::Done
+            }
+            Request::Exited { id, status } => self.exited(&id, status),
+            Request::Containers => {
+                let all: Outcome<Vec<_>> = self
+                    .state
+                    .containers()
+                    .map(|c| self.state.container_view(c))
+                    .collect();
+                Reply::Containers(all?)
+            }
+            Request::Container { name } => {
+                let container = self.state.container(&name)?;
+                Reply::Container(self.state.container_view(container)?)
+            }
+            Request::Stop { .. } => return Err(unexpected()),
+            Request::Remove { name, mode } => self.remove(&name, mode)?,
+            Request::CreateNetwork(spec) => self.create_network(&spec)?,
+            Request::Networks => {
+                let views = self.state.networks().map(|n| self.state.network_view(n));
+                Reply::Networks(views.collect())
+            }
+            Request::RemoveNetwork { name } => self.remove_network(&name)?,
+            Request::Fdb => Reply::Fdb(self.ask(|w, now| w.datapath().fdb(now))?),
+            Request::Neighbours => {
+                Reply::Neighbours(self.ask(|w, now| w.datapath().neighbours(now))?)
+            }
+            Request::Flows => Reply::Flows(self.ask(|w, now| w.datapath().flows(now))?),
+            Request::Stats => self.stats()?,
+            Request::Status => self.status()?,
+            Request::ShutDown => {
+                self.end_everything();
+                Reply::Done
+            }
+        };
+        Ok((reply, Vec::new()))
+    }
+
+    /// What the keeper reports.
+    pub(super) fn handle_event(&mut self, event: Event) -> Leave {
+        match event {
+            Event::LinkGone { sandbox, ifindex } => self.link_gone(sandbox, ifindex),
+            Event::LinkState {
+                sandbox,
+                ifindex,
+                running,
+                mtu,
+            } => {
+                if let Some(port) = self.port_at(sandbox, ifindex) {
+                    let state = if running {
+                        LinkState::Up
+                    } else {
+                        LinkState::Down
+                    };
+                    let changed = self.worker.call(move |w, _| {
+                        let up = w.datapath().set_link(port, state);
+                        up.and_then(|()| w.datapath().set_mtu(port, mtu))
+                    });
+                    // A port that is being pulled out has nothing to change.
+                    drop(changed);
+                }
+            }
+            Event::UplinkChanged { interface, facts } => self.uplink_changed(&interface, facts),
+            Event::ShutDown => return Leave::Now,
+        }
+        if self.had_container && !self.is_used() {
+            Leave::Now
+        } else {
+            Leave::Stay
+        }
+    }
+
+    /// Ends every container that `run` has started, and lets go of everything.
+    pub(super) fn end_everything(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let names: Vec<_> = self.state.containers().map(|c| c.name.clone()).collect();
+        for name in &names {
+            if let Some(process) = self.processes.get(name) {
+                // A process that has ended needs no signal.
+                let _ = stop(process, 2);
+            }
+            self.detach(name);
+            self.state.forget(name);
+        }
+        let networks: Vec<_> = self.state.networks().cloned().collect();
+        for network in &networks {
+            self.unmake_network(network);
+        }
+        self.worker.stop();
+    }
+
+    /// The first process of a container.
+    pub(super) fn process_of(&self, name: &str) -> Outcome<OwnedFd> {
+        let container = self.state.container(name)?;
+        let process = self.processes.get(&container.name).ok_or_else(|| {
+            let what = match container.phase {
+                Phase::Exited(_) => "the container has ended already",
+                Phase::Running => "the namespace was attached; detach it instead",
+            };
+            Invalid::new("", format!("{name}: {what}"))
+        })?;
+        process.try_clone().map_err(broken)
+    }
+
+    fn ask<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Worker, pontoon_packet::Timestamp) -> R + Send + 'static,
+    ) -> Outcome<R> {
+        self.worker.call(f).map_err(broken)
+    }
+
+    fn namespaces(&self) -> Done {
+        let both = [&self.sandbox.user, &self.sandbox.host_net];
+        let fds: Result<Vec<_>, _> = both.into_iter().flatten().map(OwnedFd::try_clone).collect();
+        let unprivileged = self.sandbox.user.is_some();
+        Ok((Reply::Namespaces { unprivileged }, fds.map_err(broken)?))
+    }
+}
+
+/// Shown for a process whose status nobody could tell; what a shell shows for SIGKILL.
+const UNKNOWN_STATUS: i32 = 137;
+
+/// Ends a process: SIGTERM, and SIGKILL after `seconds`.
+pub(super) fn stop(process: &OwnedFd, seconds: u64) -> Answer {
+    signal(process, libc::SIGTERM)?;
+    if !has_ended(process, seconds.saturating_mul(1000)) {
+        signal(process, libc::SIGKILL)?;
+        has_ended(process, 5000);
+    }
+    Ok(Reply::Done)
+}
+
+fn has_ended(process: &OwnedFd, millis: u64) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX));
+    poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)).is_ok_and(|ready| ready > 0)
+}
+
+#[allow(unsafe_code, reason = "pidfd_send_signal has no wrapper")]
+fn signal(process: &OwnedFd, number: i32) -> Outcome<()> {
+    // SAFETY: the descriptor is open; a null pointer asks for default information.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match std::io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        error => Err(broken(format!(
+            "the container's process cannot be ended: {error}"
+        ))),
+    }
+}
+
+fn random() -> Outcome<[u64; 4]> {
+    let mut bytes = [0; 32];
+    let file = std::fs::File::open("/dev/urandom");
+    file.and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .map_err(broken)?;
+    let mut words = [0; 4];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = chunk
+            .iter()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte));
+    }
+    Ok(words)
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+fn broken(error: impl Display) -> Invalid {
+    Invalid::new("", error.to_string())
+}
+
+fn unexpected() -> Invalid {
+    Invalid::new("", "the keeper gave an answer to something else")
+}

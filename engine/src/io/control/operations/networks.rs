@@ -1,0 +1,125 @@
+//! Networks, and the host's place on them.
+
+use ipnet::IpNet;
+
+use super::{Control, Outcome, broken, random, unexpected};
+use crate::config::{NetworkConfig, PortId};
+use crate::control::Invalid;
+use crate::control::api::{NetworkSpec, Reply};
+use crate::control::state::{DEFAULT_NETWORK, HostPort, Network, UplinkSpec};
+use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody};
+use crate::io::wire::{SocketId, TAP_INDEX};
+
+impl Control {
+    pub(super) fn create_network(&mut self, spec: &NetworkSpec) -> Outcome<Reply> {
+        let (reply, _) = self
+            .keeper
+            .request(RequestBody::HostRoutes, &[])
+            .map_err(broken)?;
+        let ReplyBody::HostRoutes(routes) = reply else {
+            return Err(unexpected());
+        };
+        let network = self.state.create_network(spec, &routes, random()?)?.clone();
+        let made = self.make_network(&network);
+        if let Err(error) = made {
+            self.unmake_network(&network);
+            let _ = self.state.remove_network(&network.name);
+            return Err(error);
+        }
+        Ok(Reply::Network(self.state.network_view(&network)))
+    }
+
+    pub(super) fn make_network(&mut self, network: &Network) -> Outcome<()> {
+        let uplink = match &network.uplink {
+            UplinkSpec::None => None,
+            UplinkSpec::Device(interface) => Some(self.use_uplink(interface)?),
+        };
+        let config = NetworkConfig {
+            id: network.number,
+            subnet: network.subnet.into(),
+            gateway: network.gateway.into(),
+            gateway_mac: network.gateway_mac(),
+            mtu: network.mtu,
+            uplink,
+        };
+        self.ask(move |w, _| w.datapath().add_network(config))?
+            .map_err(broken)?;
+        match network.host_port {
+            None => Ok(()),
+            Some(HostPort::Veth) => self.plug_host(network),
+            Some(HostPort::Tap) => self.plug_host_tap(network),
+        }
+    }
+
+    pub(super) fn unmake_network(&mut self, network: &Network) {
+        if let Some(port) = self.host_ports.remove(&network.name) {
+            self.unplug(port);
+        }
+        let number = network.number;
+        let _ = self
+            .worker
+            .call(move |w, _| w.datapath().remove_network(number));
+        if let UplinkSpec::Device(interface) = &network.uplink {
+            self.leave_uplink(interface);
+        }
+    }
+
+    pub(super) fn remove_network(&mut self, name: &str) -> Outcome<Reply> {
+        if name == DEFAULT_NETWORK {
+            let what = format!("{name} is a pre-defined network and cannot be removed");
+            return Err(Invalid::new("", what));
+        }
+        let network = self.state.remove_network(name)?;
+        self.unmake_network(&network);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn plug_host(&mut self, network: &Network) -> Outcome<()> {
+        let port = self.state.next_port();
+        let request = RequestBody::PlugHost(host_plug(network)?);
+        let (reply, fds) = self.keeper.request(request, &[]).map_err(broken)?;
+        let place = self.place(port, reply, fds)?;
+        let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
+        self.connect_host(network, port, socket, place.ifindex)
+    }
+
+    pub(super) fn plug_host_tap(&mut self, network: &Network) -> Outcome<()> {
+        let port = self.state.next_port();
+        let request = RequestBody::PlugHostTap(host_plug(network)?);
+        let (_, fds) = self.keeper.request(request, &[]).map_err(broken)?;
+        let tap = fds.into_iter().next().ok_or_else(unexpected)?;
+        let socket = self.ask(|w, _| w.add_tap(tap))?.map_err(broken)?;
+        self.taps.insert(port, socket);
+        self.connect_host(network, port, socket, TAP_INDEX)
+    }
+
+    pub(super) fn connect_host(
+        &mut self,
+        network: &Network,
+        port: PortId,
+        socket: SocketId,
+        ifindex: u32,
+    ) -> Outcome<()> {
+        self.host_ports.insert(network.name.clone(), port);
+        let (number, mtu) = (network.number, network.mtu);
+        self.ask(move |w, _| {
+            w.datapath().add_host_port(port, number, mtu)?;
+            w.connect(port, socket, ifindex);
+            Ok(())
+        })?
+        .map_err(|error: crate::config::ConfigError| broken(error))
+    }
+}
+
+/// The host's interface on a network: it has the gateway's addresses.
+fn host_plug(network: &Network) -> Outcome<Plug> {
+    let address = IpNet::new(network.gateway.into(), network.subnet.prefix_len());
+    Ok(Plug {
+        host_ifname: format!("pth{}", network.number.0),
+        ifname: network.host_interface(),
+        mac: network.gateway_mac().to_string(),
+        addresses: vec![address.map_err(broken)?],
+        gateway: None,
+        mtu: network.mtu,
+    })
+}

@@ -1,0 +1,449 @@
+//! End to end: the command line as the user who runs the test, without any namespace prepared.
+
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use pontoon_tests::e2e::{pontoon, wait_for};
+
+/// A user with an empty runtime directory, and Pontoon's processes in it.
+struct User {
+    directory: std::path::PathBuf,
+}
+
+impl User {
+    fn new(test: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("pt-{test}-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a fresh directory");
+        Self { directory }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(pontoon());
+        command
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", &self.directory)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn try_run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments)
+            .output()
+            .expect("pontoon can be run")
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.try_run(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{arguments:?} ({}): {text}{error}",
+            output.status
+        );
+        text
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.try_run(arguments);
+        assert!(!output.status.success(), "{arguments:?} was accepted");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn processes(&self) -> Vec<String> {
+        let marker = format!("XDG_RUNTIME_DIR={}\0", self.directory.display());
+        let entries = std::fs::read_dir("/proc")
+            .expect("/proc is mounted")
+            .flatten();
+        entries
+            .filter(|entry| {
+                let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+                let environment = [&environment[..], b"\0"].concat();
+                String::from_utf8_lossy(&environment).contains(&marker)
+            })
+            .filter(|entry| {
+                let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                !stat.contains(") Z ")
+            })
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+            .collect()
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // A test that failed may have left its engine.
+        let _ = self.try_run(&["shutdown"]);
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn exit_status_and_output_pass_through_and_everything_goes_afterwards() {
+    let user = User::new("status");
+    let output = user.try_run(&["run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(
+        (&output.stdout[..], &output.stderr[..]),
+        (&b"out\n"[..], &b"err\n"[..])
+    );
+    let killed = user.try_run(&["run", "--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(killed.status.code(), Some(137));
+    assert_eq!(
+        user.try_run(&["run", "--", "/no/such/program"])
+            .status
+            .code(),
+        Some(127)
+    );
+    assert_eq!(
+        user.try_run(&["run", "--", "/etc/hosts"]).status.code(),
+        Some(126)
+    );
+    assert_eq!(
+        user.try_run(&["run", "--network", "nosuch", "--", "true"])
+            .status
+            .code(),
+        Some(125)
+    );
+    wait_for(
+        || user.processes().is_empty(),
+        "the engine to leave with its last container",
+    );
+}
+
+#[test]
+fn a_container_has_its_own_network_and_the_users_files() {
+    let user = User::new("own");
+    let script = "ip -4 -br addr show eth0; ip route; cat /etc/hosts; cat /sys/class/net/eth0/address \
+                  2>/dev/null || ip link show eth0; pwd; ping -c1 -W2 172.17.0.1";
+    let text = user.run(&[
+        "run",
+        "--name",
+        "box",
+        "--ip",
+        "172.17.0.9",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    for part in [
+        "172.17.0.9/16",
+        "default via 172.17.0.1",
+        "172.17.0.9\tbox",
+        "1 received",
+    ] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    let here = std::env::current_dir().expect("a directory");
+    assert!(text.contains(&here.display().to_string()), "{text}");
+}
+
+#[test]
+fn two_containers_reach_each_other_and_exec_enters_one() {
+    let user = User::new("two");
+    user.run(&["run", "-d", "--name", "one", "--", "sleep", "60"]);
+    let text = user.run(&["run", "--", "ping", "-c2", "-i0.2", "-W2", "172.17.0.2"]);
+    assert!(text.contains("2 received"), "{text}");
+    assert!(
+        user.run(&["exec", "one", "--", "ip", "-br", "addr"])
+            .contains("172.17.0.2")
+    );
+    assert_eq!(
+        user.try_run(&["exec", "one", "--", "sh", "-c", "exit 5"])
+            .status
+            .code(),
+        Some(5)
+    );
+    let ps = user.run(&["ps"]);
+    assert!(ps.contains("one") && ps.contains("Up "), "{ps}");
+    user.run(&["stop", "-t", "5", "one"]);
+    wait_for(|| user.processes().is_empty(), "everything to end");
+}
+
+#[test]
+fn signals_reach_the_command_once() {
+    let user = User::new("signals");
+    let script = "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = user
+        .command(&["run", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pontoon can be run");
+    wait_for(
+        || user.try_run(&["ps", "-q"]).stdout.len() > 10,
+        "the container",
+    );
+    sleep(Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill")
+            .success()
+    );
+    let status = child.wait().expect("own child");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().expect("piped"), &mut text)
+        .expect("text");
+    assert_eq!((status.code(), text.as_str()), (Some(3), "ready\ngot\n"));
+}
+
+#[test]
+fn what_a_command_leaves_behind_ends_with_it() {
+    let user = User::new("orphans");
+    user.run(&["run", "--", "sh", "-c", "setsid sleep 1000 & sleep 0.1"]);
+    wait_for(
+        || user.processes().is_empty(),
+        "the orphan and the engine to end",
+    );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of what is refused")]
+fn names_addresses_and_ports_are_checked() {
+    let user = User::new("bad");
+    user.run(&["network", "create", "lab", "--subnet", "10.99.0.0/24"]);
+    user.run(&[
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--network",
+        "lab",
+        "-p",
+        "8080:80",
+        "--",
+        "sleep",
+        "60",
+    ]);
+    let long = "x".repeat(4096);
+    let cases: &[(&[&str], &str)] = &[
+        (&["run", "--name", "one", "--", "true"], "already in use"),
+        (&["run", "--name", "../x", "--", "true"], "invalid name"),
+        (&["run", "--name", &long, "--", "true"], "invalid name"),
+        (
+            &["run", "--network", "lab", "--ip", "10.98.0.1", "--", "true"],
+            "not in the network's subnet",
+        ),
+        (
+            &["run", "--network", "lab", "--ip", "10.99.0.1", "--", "true"],
+            "already in use",
+        ),
+        (
+            &[
+                "run",
+                "--network",
+                "lab",
+                "--mac-address",
+                "01:00:00:00:00:01",
+                "--",
+                "true",
+            ],
+            "not a single",
+        ),
+        (
+            &["run", "--network", "lab", "-p", "8080:80", "--", "true"],
+            "already allocated to one",
+        ),
+        (
+            &["run", "-p", "65536:80", "--", "true"],
+            "Invalid hostPort: 65536",
+        ),
+        (
+            &["run", "-p", "8080-80", "--", "true"],
+            "Invalid containerPort",
+        ),
+        (&["network", "create", "lab"], "already exists"),
+        (
+            &["network", "create", "a", "--subnet", "10.99.0.0/25"],
+            "overlaps",
+        ),
+        (
+            &["network", "create", "a", "--subnet", "10.98.0.1/24"],
+            "host bits",
+        ),
+        (
+            &["network", "create", "a", "--subnet", "10.98.0.0/31"],
+            "prefix length",
+        ),
+        (
+            &[
+                "network",
+                "create",
+                "a",
+                "--subnet",
+                "10.98.0.0/24",
+                "--gateway",
+                "10.97.0.1",
+            ],
+            "not in the subnet",
+        ),
+        (
+            &["network", "create", "a", "--mtu", "100"],
+            "must be from 576",
+        ),
+        (
+            &["network", "create", "a", "--uplink", "eth0"],
+            "expected dev:INTERFACE",
+        ),
+        (&["network", "rm", "lab"], "active endpoints"),
+        (&["network", "rm", "bridge"], "pre-defined"),
+        (&["rm", "one"], "running container"),
+        (&["rm", "nosuch"], "No such container"),
+        (&["exec", "nosuch", "--", "true"], "No such container"),
+    ];
+    for (arguments, expected) in cases {
+        let error = user.refused(arguments);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "one line: {error}");
+    }
+    assert_eq!(
+        user.run(&["ps", "-a", "-q"]).lines().count(),
+        1,
+        "nothing half done is left"
+    );
+    user.run(&["rm", "-f", "one"]);
+    user.run(&["network", "rm", "lab"]);
+    user.run(&["shutdown"]);
+    wait_for(|| user.processes().is_empty(), "everything to end");
+}
+
+#[test]
+fn a_namespace_that_somebody_else_made_is_plugged_in_and_its_death_noticed() {
+    let user = User::new("attach");
+    let mut foreign = Command::new("unshare");
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    foreign.args(if root {
+        &["-n"][..]
+    } else {
+        &["-U", "-r", "-n"][..]
+    });
+    let mut holder = foreign
+        .args(["sleep", "60"])
+        .spawn()
+        .expect("unshare (util-linux)");
+    sleep(Duration::from_millis(300));
+    let pid = holder.id().to_string();
+    user.run(&[
+        "attach",
+        "--pid",
+        &pid,
+        "--name",
+        "foreign",
+        "--ip",
+        "172.17.0.50",
+    ]);
+    let text = user.run(&["run", "--", "ping", "-c2", "-i0.2", "-W2", "172.17.0.50"]);
+    assert!(text.contains("2 received"), "{text}");
+    assert!(user.run(&["ps"]).contains("Attached"));
+    let again = user.refused(&["attach", "--pid", &pid, "--name", "twice"]);
+    assert!(again.contains("exists already"), "{again}");
+    holder.kill().expect("own child");
+    holder.wait().expect("own child");
+    wait_for(
+        || user.processes().is_empty(),
+        "the engine to leave with its last container",
+    );
+}
+
+#[test]
+fn the_host_has_a_place_on_the_network() {
+    let user = User::new("host");
+    user.run(&[
+        "network",
+        "create",
+        "lab",
+        "--subnet",
+        "10.96.0.0/24",
+        "--host-port",
+        "veth",
+    ]);
+    user.run(&[
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--network",
+        "lab",
+        "--",
+        "sleep",
+        "60",
+    ]);
+    let text = user.run(&["host", "--", "ping", "-c2", "-i0.2", "-W2", "10.96.0.2"]);
+    assert!(text.contains("2 received"), "{text}");
+    let text = user.run(&[
+        "exec",
+        "one",
+        "--",
+        "ping",
+        "-c2",
+        "-i0.2",
+        "-W2",
+        "10.96.0.1",
+    ]);
+    assert!(text.contains("2 received"), "{text}");
+    user.run(&["shutdown"]);
+    let links = Command::new("ip")
+        .args(["-o", "link"])
+        .output()
+        .expect("ip (iproute2)");
+    assert!(
+        !String::from_utf8_lossy(&links.stdout).contains("pontoon"),
+        "an interface is left"
+    );
+}
+
+#[test]
+fn twenty_starts_and_stops_leave_nothing() {
+    let user = User::new("cycles");
+    for _ in 0..20 {
+        user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+        user.run(&["shutdown"]);
+        assert_eq!(user.processes(), [""; 0]);
+    }
+    let left: Vec<_> = std::fs::read_dir(user.directory.join("pontoon"))
+        .expect("the runtime directory")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !matches!(name.as_str(), "lock" | "engine.log"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_engine_has_no_rights_and_its_socket_is_private() {
+    let user = User::new("rights");
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    let status: serde_json::Value =
+        serde_json::from_str(&user.run(&["status", "--json"])).expect("JSON");
+    let pid = status["engine"]["pid"].as_u64().expect("a number");
+    let process = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("own process");
+    let line = |name: &str| {
+        process
+            .lines()
+            .find(|l| l.starts_with(name))
+            .expect("a line")
+            .to_owned()
+    };
+    for set in ["CapEff:", "CapPrm:", "CapInh:"] {
+        assert!(line(set).ends_with("0000000000000000"), "{}", line(set));
+    }
+    assert!(line("NoNewPrivs:").ends_with('1'));
+    let socket = std::fs::metadata(user.directory.join("pontoon/api.sock")).expect("the socket");
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&socket.permissions()) & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn the_demo_holds() {
+    let user = User::new("demo");
+    let text = user.run(&["demo"]);
+    assert!(text.contains("4 of 4 scenarios hold"), "{text}");
+}
