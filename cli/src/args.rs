@@ -101,7 +101,7 @@ pub(crate) struct Join {
     /// Hardware address
     #[arg(long)]
     pub(crate) mac_address: Option<String>,
-    /// Publish a port: [[IP:][HOST]:]CONTAINER[/tcp|udp]
+    /// Publish a port: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<String>,
     /// Do not check the container's source addresses

@@ -10,7 +10,7 @@
 //!
 //! The kernel takes the outer VLAN tag out of the frame and reports it beside it; it is put back here,
 //! into the headroom. Slots are used in order; a slot belongs to the engine from the moment its status
-//! says so until [`PacketSocket::release`].
+//! says so until `PacketSocket::release`.
 #![allow(
     unsafe_code,
     reason = "packet rings have no safe interface: set-up, mapping, status words"
@@ -146,7 +146,7 @@ impl PacketSocket {
             && self.status(self.taken).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
-    /// Takes the next slot. The frame may be used until [`release`](Self::release).
+    /// Takes the next slot. The frame may be used until `release`.
     pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
         if !self.is_ready() {
             return None;

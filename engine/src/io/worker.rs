@@ -4,7 +4,7 @@
 //! a closure that runs between two batches. The clock is read once per wake-up.
 //!
 //! Sleeping and waking costs more than handling a small frame, so after a wake-up that brought little
-//! the worker looks at its rings for [`LINGER`] before it sleeps again (request/response traffic), and
+//! the worker looks at its rings for `LINGER` before it sleeps again (request/response traffic), and
 //! after one that brought much it does not (bulk traffic, where the time belongs to the senders).
 
 use std::io;

@@ -3,8 +3,8 @@
 //! # Theory of operation
 //!
 //! [`run`] takes the engine's end of the pair to its keeper, asks for the sandbox, starts the worker,
-//! and listens. Each client gets a thread (at most [`MAX_CLIENTS`]), which reads requests and carries
-//! them out under one lock: [`operations::Control`]. Nothing a client does touches the worker but the
+//! and listens. Each client gets a thread (at most `MAX_CLIENTS`), which reads requests and carries
+//! them out under one lock: `operations::Control`. Nothing a client does touches the worker but the
 //! closures that operations send it. The main thread waits for events: of the keeper (a link is gone,
 //! an uplink has changed), and for the word that it is time to end.
 

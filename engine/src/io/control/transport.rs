@@ -1,6 +1,6 @@
 //! How clients and the engine reach each other: a `SOCK_SEQPACKET` unix socket in a private directory.
 //!
-//! A value of any size is sent in pieces of at most [`PIECE`] bytes, each with a first byte that says
+//! A value of any size is sent in pieces of at most `PIECE` bytes, each with a first byte that says
 //! whether more follow; descriptors come with the first. What one side accepts of the other is bounded.
 
 use std::io::{self, IoSlice, IoSliceMut};
