@@ -6,7 +6,7 @@
 //! * [`Frame`]: the bytes, with what the kernel said about them ([`Offload`]: a half-done
 //!   checksum, a segment size). A frame may be a *super-frame* of up to 64 KiB that stands for many
 //!   segments; nobody here cuts it.
-//! * [`parse`]: one pass, every length checked, into [`Facts`]. After it no accessor can fail:
+//! * [`parse()`]: one pass, every length checked, into [`Facts`]. After it no accessor can fail:
 //!   offsets in `Facts` lie inside the frame.
 //! * [`rewrite`]: in-place edits (addresses, ports, ICMP id, TTL, MACs) with incremental checksums
 //!   (RFC 1624), right for full *and* half-done sums. The branch between the two is in one place.
