@@ -22,6 +22,27 @@ const MARKER: &str = "PONTOON_E2E_INSIDE";
 /// Growth of the engine that a test may cause, in KiB of resident memory.
 const MAX_GROWTH: u64 = 8 << 10;
 
+/// Writes what passes an interface to a file, tags put back, until it is killed. `tcpdump` and others
+/// change their identity first, which an ordinary user's namespace does not allow.
+const CAPTURE: &str = r#"
+import socket, struct, sys, time
+SOL_PACKET, PACKET_AUXDATA, VLAN_VALID = 263, 8, 0x10
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+s.bind((sys.argv[1], 3))
+with open(sys.argv[2], "wb", buffering=0) as out:
+    out.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 1 << 18, 1))
+    while True:
+        data, control, _, _ = s.recvmsg(1 << 18, 256)
+        for level, kind, body in control:
+            status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", body[:20])
+            if status & VLAN_VALID:
+                data = data[:12] + struct.pack("!HH", tpid or 0x8100, tci) + data[12:]
+        now = time.time()
+        out.write(struct.pack("<IIII", int(now), int(now % 1 * 1e6), len(data), len(data)) + data)
+"#;
+
 /// Runs `body` inside of the laboratory. `test` is the test's own name.
 pub fn laboratory(test: &str, body: fn(&Lab)) {
     if std::env::var(MARKER).as_deref() == Ok(test) {
@@ -226,25 +247,29 @@ impl Lab {
     }
 
     /// Captures what passes an interface until the handle ends; the file is named by `name`.
-    pub fn capture(&self, ns: &str, interface: &str, name: &str, filter: &str) -> Background {
-        let (file, rule) = (format!("/run/{name}.pcap"), format!("/run/{name}.filter"));
-        fs::write(&rule, filter).expect("a writable /run");
-        let options = format!("-Z root -U --immediate-mode -n -i {interface} -w {file} -F {rule}");
-        let capture = self.spawn(ns, &format!("tcpdump {options}"));
+    pub fn capture(&self, ns: &str, interface: &str, name: &str) -> Background {
+        let file = format!("/run/{name}.pcap");
+        fs::write("/run/capture.py", CAPTURE).expect("a writable /run");
+        let capture = self.spawn(
+            ns,
+            &format!("/usr/bin/python3 /run/capture.py {interface} {file}"),
+        );
         wait_for(
             || fs::metadata(&file).is_ok_and(|m| m.len() >= 24),
-            "tcpdump",
+            "the capture to begin",
         );
-        sleep(Duration::from_millis(100));
         capture
     }
 
-    /// What a capture holds, a line a packet.
-    pub fn captured(&self, capture: Background, name: &str) -> String {
-        sleep(Duration::from_millis(300));
+    /// What a capture holds that passes the filter, a line or more a packet.
+    pub fn captured(&self, capture: Background, name: &str, filter: &str) -> String {
+        sleep(Duration::from_millis(200));
         drop(capture);
+        // tcpdump gives up root's identity, which a namespace with a single user refuses: it gets a
+        // namespace in which it is somebody else.
+        let tcpdump = "unshare --user --map-user=1000 tcpdump -n -e -vv -r -";
         sh(&format!(
-            "tcpdump -n -e -vv -r /run/{name}.pcap 2>/dev/null"
+            "{tcpdump} '{filter}' < /run/{name}.pcap 2>/dev/null"
         ))
     }
 
