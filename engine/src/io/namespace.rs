@@ -8,7 +8,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, getegid, geteuid};
 use serde::Serialize;
@@ -78,7 +80,8 @@ pub fn enter(inside: Inside<'_>) -> io::Result<()> {
 /// The calling process must be single-threaded.
 ///
 /// # Errors
-/// The child's error, as text; or that it could not be made, or died.
+/// The child's error, as text; or that it could not be made, died, or took longer than
+/// [`CHILD_TIME`] and was killed.
 pub fn in_child<T: Serialize + DeserializeOwned>(
     work: impl FnOnce() -> io::Result<(T, Vec<OwnedFd>)>,
 ) -> io::Result<(T, Vec<OwnedFd>)> {
@@ -93,13 +96,37 @@ pub fn in_child<T: Serialize + DeserializeOwned>(
         }
         ForkResult::Parent { child } => {
             drop(theirs);
-            let answer = ours.receive::<Result<T, String>>();
+            let answer = wait_for(&ours).and_then(|()| ours.receive::<Result<T, String>>());
+            if answer.is_err() {
+                // It may have ended already.
+                let _ = kill(child, Signal::SIGKILL);
+            }
             let _ = waitpid(child, None);
             match answer? {
                 Some((Ok(value), fds)) => Ok((value, fds)),
                 Some((Err(text), _)) => Err(io::Error::other(text)),
                 None => Err(io::Error::other("the child process died")),
             }
+        }
+    }
+}
+
+/// Longest that a child may take, in milliseconds: a thousand times what it takes.
+pub const CHILD_TIME: u16 = 10_000;
+
+fn wait_for(child: &Channel) -> io::Result<()> {
+    let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::from(CHILD_TIME)) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the child process hung",
+                ));
+            }
+            Ok(_) => return Ok(()),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

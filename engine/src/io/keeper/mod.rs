@@ -23,7 +23,7 @@ mod plug;
 pub mod protocol;
 mod uplink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -35,7 +35,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::fdpass::Channel;
 use super::namespace::{Inside, Privilege, Sandbox};
-use super::netlink::{Change, Netlink};
+use super::netlink::{Change, Link, Netlink};
 pub use client::{KeeperError, KeeperLink};
 use plug::Foreign;
 use protocol::{Event, FromKeeper, Plug, ReplyBody, Request, RequestBody, SandboxId};
@@ -54,6 +54,8 @@ struct Keeper {
     privilege: Privilege,
     sandbox: Sandbox,
     watch: Netlink,
+    /// Indices of the engine's ends in the sandbox.
+    links: BTreeSet<u32>,
     foreign: BTreeMap<SandboxId, Foreigner>,
     next_foreign: u32,
     uplinks: Uplinks,
@@ -88,6 +90,7 @@ pub fn run(engine: Command) -> io::Result<ExitStatus> {
         privilege,
         sandbox,
         watch,
+        links: BTreeSet::new(),
         foreign: BTreeMap::new(),
         next_foreign: 1,
         uplinks: Uplinks::new()?,
@@ -281,7 +284,10 @@ impl Keeper {
     ) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
         let plugged = plug::plug(&self.sandbox, self.privilege, target, spec)?;
         let (sandbox, fds) = match plugged.foreign {
-            None => (SandboxId::SHARED, Vec::new()),
+            None => {
+                self.links.insert(plugged.ifindex);
+                (SandboxId::SHARED, Vec::new())
+            }
             Some(Foreign {
                 packet,
                 watch,
@@ -306,6 +312,7 @@ impl Keeper {
 
     fn unplug(&mut self, id: SandboxId, ifindex: u32) -> io::Result<()> {
         if id == SandboxId::SHARED {
+            self.links.remove(&ifindex);
             return plug::unplug(self.sandbox.inside(), ifindex);
         }
         let Some(foreigner) = self.foreign.remove(&id) else {
@@ -321,33 +328,58 @@ impl Keeper {
     fn handle_changes(&mut self, sandbox: SandboxId) {
         let watch = match self.foreign.get_mut(&sandbox) {
             Some(foreigner) => &mut foreigner.watch,
-            None => &mut self.watch,
+            None if sandbox == SandboxId::SHARED => &mut self.watch,
+            // A request that was answered in the same turn has taken it away.
+            None => return,
         };
-        let events: Vec<_> = watch
-            .changes()
-            .into_iter()
-            .flatten()
-            .filter_map(|change| match change {
-                Change::LinkGone(ifindex) => Some(Event::LinkGone { sandbox, ifindex }),
-                Change::Link(link) => Some(Event::LinkState {
-                    sandbox,
-                    ifindex: link.index,
-                    running: link.running,
-                    mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-                }),
-                Change::AddressOrRoute => None,
-            })
-            .collect();
-        for event in events {
-            if matches!(event, Event::LinkGone { .. }) {
-                self.foreign.remove(&sandbox);
+        let changes = watch.changes();
+        let lost = changes.contains(&None);
+        for change in changes.into_iter().flatten() {
+            match change {
+                Change::LinkGone(ifindex) => self.link_gone(sandbox, ifindex),
+                Change::Link(link) => self.tell(link_state(sandbox, &link)),
+                Change::AddressOrRoute => {}
             }
-            self.tell(event);
+        }
+        if lost && sandbox == SandboxId::SHARED {
+            self.look_again();
+        }
+    }
+
+    fn link_gone(&mut self, sandbox: SandboxId, ifindex: u32) {
+        self.foreign.remove(&sandbox);
+        if sandbox == SandboxId::SHARED {
+            self.links.remove(&ifindex);
+        }
+        self.tell(Event::LinkGone { sandbox, ifindex });
+    }
+
+    /// Tells how the sandbox's links stand, after the kernel had more to say than its socket holds.
+    fn look_again(&mut self) {
+        let Ok(there) = plug::links(self.sandbox.inside()) else {
+            return;
+        };
+        let present: BTreeSet<u32> = there.iter().map(|link| link.index).collect();
+        let gone: Vec<u32> = self.links.difference(&present).copied().collect();
+        for ifindex in gone {
+            self.link_gone(SandboxId::SHARED, ifindex);
+        }
+        for link in &there {
+            self.tell(link_state(SandboxId::SHARED, link));
         }
     }
 
     fn tell(&self, event: Event) {
         // An engine that is gone is noticed at the next turn.
         let _ = self.link.send(&FromKeeper::Event(event), &[]);
+    }
+}
+
+fn link_state(sandbox: SandboxId, link: &Link) -> Event {
+    Event::LinkState {
+        sandbox,
+        ifindex: link.index,
+        running: link.running,
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
     }
 }

@@ -10,7 +10,7 @@ use crate::io::namespace::{
     Inside, Privilege, Sandbox, enter, in_child, is_within, new_network_namespace, owner_of,
     packet_socket, watch_links,
 };
-use crate::io::netlink::{Netlink, NetlinkError, VethEnd, Watch};
+use crate::io::netlink::{Link, Netlink, NetlinkError, VethEnd, Watch};
 
 /// An interface that was made.
 #[derive(Debug)]
@@ -218,4 +218,26 @@ pub(super) fn unplug(inside: Inside<'_>, ifindex: u32) -> io::Result<()> {
         Ok(((), Vec::new()))
     })?;
     Ok(())
+}
+
+/// The links of a namespace, without their names and hardware addresses.
+///
+/// # Errors
+/// The namespace cannot be entered any more, or the kernel refuses to tell.
+pub(super) fn links(inside: Inside<'_>) -> io::Result<Vec<Link>> {
+    let (links, _) = in_child(|| {
+        enter(inside)?;
+        let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+        let links = netlink.links().map_err(io::Error::other)?;
+        let facts = links.into_iter().map(|l| (l.index, l.mtu, l.running));
+        Ok((facts.collect::<Vec<_>>(), Vec::new()))
+    })?;
+    let link = |(index, mtu, running)| Link {
+        index,
+        name: String::new(),
+        mac: MacAddr::ZERO,
+        mtu,
+        running,
+    };
+    Ok(links.into_iter().map(link).collect())
 }

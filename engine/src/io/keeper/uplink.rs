@@ -87,7 +87,8 @@ impl Uplinks {
             if now == open.last {
                 continue;
             }
-            if now.addresses != open.last.addresses {
+            // The shield's rules name both.
+            if (now.ifindex, &now.addresses) != (open.last.ifindex, &open.last.addresses) {
                 open.shield = None;
                 open.shield = shield(&mut now);
             }
