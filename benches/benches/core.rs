@@ -276,25 +276,20 @@ fn translated(flows: usize) -> Measured {
     let owners = 64;
     let mut datapath = datapath(owners, flows * 2);
     let mut sink = Sink::default();
-    let mut frames: Vec<Vec<u8>> = Vec::with_capacity(flows);
+    let mut frames: Vec<[u8; 64]> = Vec::with_capacity(flows);
     let now = Timestamp::from_secs(1);
     for i in 0..flows {
         let from = (i as u32 % owners) + 1;
         let source = 1024 + (i as u32 / owners % 64_000) as u16;
         let server = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + (i / 60_000) as u32);
-        frames.push(udp(
-            from,
-            (MacAddr::for_ipv4(GATEWAY), server),
-            (source, 53),
-            22,
-        ));
+        let bytes = udp(from, (MacAddr::for_ipv4(GATEWAY), server), (source, 53), 22);
+        frames.push(*bytes.first_chunk().expect("64 bytes"));
     }
     let order = shuffled(flows);
     let mut run = |order: &[u32], count: usize| {
-        let mut scratch = [0; 64];
         for i in 0..count {
             let at = order[i % order.len()] as usize;
-            scratch.copy_from_slice(&frames[at][..64]);
+            let mut scratch = frames[at];
             let mut frame = Frame::plain(&mut scratch);
             let port = PortId(at as u32 % owners + 1);
             datapath.process(now, port, &mut frame, &mut sink);
