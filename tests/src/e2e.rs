@@ -19,6 +19,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const MARKER: &str = "PONTOON_E2E_INSIDE";
+/// CPU that an idle engine may use in a second, in clock ticks of 10 ms.
+const MAX_IDLE_TICKS: u64 = 3;
 /// Growth of the engine that a test may cause, in KiB of resident memory.
 const MAX_GROWTH: u64 = 8 << 10;
 
@@ -178,6 +180,20 @@ pub struct Engine {
     pid: u32,
     fds: usize,
     rss: u64,
+}
+
+impl Engine {
+    /// CPU time used so far, in clock ticks.
+    fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("own process");
+        let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let fields: Vec<_> = rest.split(' ').collect();
+        // Fields 14 and 15 of proc_pid_stat(5), counted from the third.
+        [fields[11], fields[12]]
+            .iter()
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum()
+    }
 }
 
 /// The laboratory.
@@ -342,6 +358,14 @@ impl Lab {
             "memory grew: {before:?} → {after:?}"
         );
         self.run("c1", "ping -c1 -W2 192.0.2.254");
+        sleep(Duration::from_millis(200));
+        let ticks = after.ticks();
+        sleep(Duration::from_secs(1));
+        let busy = after.ticks() - ticks;
+        assert!(
+            busy <= MAX_IDLE_TICKS,
+            "{busy} ticks of CPU in an idle second"
+        );
         let log = fs::read_to_string("/run/user/pontoon/engine.log").unwrap_or_default();
         assert!(!log.contains("panicked"), "{log}");
     }

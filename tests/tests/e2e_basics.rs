@@ -336,6 +336,7 @@ tests! { |lab|
              \x20   s.send(base/TCP(sport=port, dport=99, flags=\"S\"))\n");
         assert_eq!(lab.run("c1", "echo fine | socat -t2 - TCP:192.0.2.254:7300").trim(), "fine");
         let flows = run_pontoon("flows");
-        assert!(flows.matches("SYN_SENT").count() <= 1024, "half-open flows are bounded");
+        let half_open = flows.matches("SYN_SENT").count();
+        assert!((1000..=1024).contains(&half_open), "{half_open} half-open flows");
     }
 }
