@@ -331,7 +331,7 @@ tests! { |lab|
         let _server = lab.serve("ext", "socat TCP-LISTEN:7300,fork,reuseaddr EXEC:cat", 7300);
         lab.scapy("c2",
             "s = conf.L2socket(iface=\"eth0\")\n\
-             base = Ether(src=\"02:42:ac:12:00:03\", dst=\"02:42:ac:12:00:01\")/IP(src=\"172.18.0.3\", dst=\"198.51.100.11\")\n\
+             base = Ether(src=\"02:42:ac:12:00:03\", dst=\"02:42:ac:12:00:01\")/IP(src=\"172.18.0.3\", dst=\"203.0.113.9\")\n\
              for port in range(1024, 5024):\n\
              \x20   s.send(base/TCP(sport=port, dport=99, flags=\"S\"))\n");
         assert_eq!(lab.run("c1", "echo fine | socat -t2 - TCP:192.0.2.254:7300").trim(), "fine");
