@@ -19,7 +19,7 @@ use pontoon_packet::checksum::{Delta, checksum};
 use pontoon_packet::parse::parse_quoted_ipv4;
 use pontoon_packet::{Endpoint, Facts, Frame, Ip, L4, Timestamp, icmp};
 
-use crate::{Direction, Nat, Refusal, Tuple};
+use crate::{Nat, Refusal, Tuple};
 
 /// ICMP header in front of the quotation.
 const ICMP_HEADER: usize = 8;
@@ -66,7 +66,7 @@ impl Nat {
             &leaves.inverted(),
         );
         let from_end = outer.src == tuple.dst.addr;
-        let src = if from_end || hides(direction, &tuple, &leaves) {
+        let src = if from_end || hides(&tuple, &leaves) {
             leaves.src.addr
         } else {
             outer.src
@@ -78,8 +78,8 @@ impl Nat {
 
 /// An error made inside, by the gateway or the container's own router, about a flow whose inside end
 /// has another name outside, must not show an inside address there.
-fn hides(direction: Direction, quoted: &Tuple, leaves: &Tuple) -> bool {
-    direction == Direction::Reply && quoted.dst.addr != leaves.src.addr
+fn hides(quoted: &Tuple, leaves: &Tuple) -> bool {
+    quoted.dst.addr != leaves.src.addr
 }
 
 /// The quoted datagram, once the checksums of the error and of the quoted header hold
@@ -120,6 +120,10 @@ fn rewrite_quotation(bytes: &mut [u8], quoted: &Ip, tuple: &Tuple) {
             let ports = put_ports(bytes, l4, (udp.src_port, udp.dst_port), tuple);
             if udp.checksum != 0 {
                 update(bytes, l4 + 6, addresses.and(ports));
+                // Zero would say that there is no checksum (RFC 768).
+                if let Some(sum) = bytes.get_mut(l4 + 6..l4 + 8).filter(|sum| *sum == [0, 0]) {
+                    sum.fill(0xff);
+                }
             }
         }
         L4::Icmp(header) => {

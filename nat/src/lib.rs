@@ -67,6 +67,8 @@ pub enum Refusal {
     FragmentOverlap,
     /// A first fragment too small to hold a transport header (RFC 1858).
     TinyFragment,
+    /// Fragments that together are longer than IP allows.
+    OversizedDatagram,
     /// No room for fragments.
     FragmentsFull,
 }

@@ -9,7 +9,7 @@ use pontoon_packet::{Endpoint, Frame, Ip, Timestamp};
 
 use crate::publish::PublishedPorts;
 use crate::table::{Connection, FlowView, NewConnection, Table, deadline};
-use crate::tcp::{State, Tracker};
+use crate::tcp::{Fit, State, Tracker};
 use crate::{ConnId, Direction, Limits, Owner, Profile, PublishError, Published, Refusal, Tuple};
 
 /// What is known of a datagram.
@@ -92,7 +92,7 @@ impl Nat {
     /// engine's own, where ports can be published; it is asked only for new flows.
     ///
     /// # Errors
-    /// [`Refusal::InvalidIcmp`] for ICMP that is no query, [`Refusal::FragmentsFull`] never.
+    /// [`Refusal::InvalidIcmp`] for ICMP that is no query.
     pub fn lookup(
         &self,
         now: Timestamp,
@@ -126,23 +126,37 @@ impl Nat {
     ) -> Result<(), Refusal> {
         let profile = self.profile;
         let connection = self.table.get_mut(id).ok_or(Refusal::Clash)?;
-        let was_half_open = connection.tcp.state.is_half_open();
+        let before = connection.tcp.state;
+        let mut fit = Fit::Counts;
         if ip.protocol == protocol::TCP {
-            connection
+            fit = connection
                 .tcp
                 .track(direction, frame, ip)
                 .map_err(|_| Refusal::InvalidTcp)?;
         }
-        connection.replied |= direction == Direction::Reply;
-        connection.expires = deadline(now, timeout(&profile, connection));
         let traffic = &mut connection.traffic[direction as usize];
         traffic.packets += 1;
         traffic.bytes += u64::from(ip.total_len);
-        let assured = connection.replied
-            && (ip.protocol != protocol::TCP || connection.tcp.state == State::Established);
-        let (owner, half_open) = (connection.owner, connection.tcp.state.is_half_open());
-        if assured && !connection.assured {
+        if fit == Fit::Passes {
+            return Ok(());
+        }
+        let state = connection.tcp.state;
+        let begins_anew = before.is_over() && state == State::SynSent;
+        connection.replied = !begins_anew && (connection.replied || direction == Direction::Reply);
+        let expires = deadline(now, timeout(&profile, connection));
+        let sooner = expires < connection.expires;
+        connection.expires = expires;
+        let is_tcp = ip.protocol == protocol::TCP;
+        let assured = connection.replied && (!is_tcp || state == State::Established);
+        let (owner, was_half_open) = (connection.owner, before.is_half_open());
+        let half_open = state.is_half_open();
+        if sooner {
+            self.table.hasten(id.slot);
+        }
+        if assured {
             self.table.assure(id.slot);
+        } else if is_tcp && (state.is_over() || begins_anew) {
+            self.table.unassure(id.slot);
         }
         if ip.protocol == protocol::TCP && half_open != was_half_open {
             self.table
@@ -189,11 +203,11 @@ impl Nat {
         }
         self.table.bury(now, &pending.tuple);
         let half_open = is_tcp && tcp.state.is_half_open();
-        self.table.make_room(owner, half_open)?;
         let reply = self.choose_reply(now, &pending, source)?;
         if self.table.is_taken(&pending.tuple) || self.table.is_taken(&reply) {
             return Err(Refusal::Clash);
         }
+        self.table.make_room(owner, half_open)?;
         self.table.skip_to(now);
         let life = first_timeout(&self.profile, ip.protocol, tcp.state);
         let id = self.table.insert(NewConnection {
@@ -233,6 +247,7 @@ impl Nat {
             let [original, reply] = &connection.tuples;
             original.protocol == published.protocol
                 && original.dst.port == published.port
+                && (published.addr.is_unspecified() || original.dst.addr == published.addr)
                 && reply.src == published.target
                 && original.dst != reply.src
         });
@@ -315,7 +330,15 @@ impl Nat {
         match source {
             SourceNat::Keep => {
                 self.table.bury(now, &reply(tuple.src));
-                Ok(reply(tuple.src))
+                if !pending.is_published() {
+                    return Ok(reply(tuple.src));
+                }
+                // Two published ports may lead to one target: what one client sends from one port to
+                // both must stay apart there (Linux' null binding does the same).
+                self.choose_port(tuple.protocol, tuple.src, |nat, end| {
+                    !nat.table.is_taken(&reply(end))
+                })
+                .map(reply)
             }
             SourceNat::Masquerade(addr) => {
                 let mapped = self.table.external_of(tuple.protocol, tuple.src);

@@ -83,6 +83,9 @@ struct Held {
 /// What an incomplete datagram costs besides its payload, so that tiny fragments count as what they
 /// take.
 const OVERHEAD: usize = 192;
+/// The same for each of its parts: a place in the list, which may be twice as long as it needs to be,
+/// and the least that is allocated for a payload.
+const PART_OVERHEAD: usize = 64;
 
 impl Reassembler {
     /// Nothing waits. `seeds` key the table.
@@ -124,17 +127,17 @@ impl Reassembler {
             protocol: ip.protocol,
             id: ip.id,
         };
-        self.make_room(&key, payload.len())?;
+        self.make_room(&key, payload.len() + PART_OVERHEAD)?;
         let queue = self.queue(now, key);
         match queue.add(part, payload) {
             Ok(added) => {
                 queue.note(frame, ip, part);
                 let whole = queue.is_whole();
                 self.count(owner, added as isize, 0);
-                Ok(whole
-                    .then(|| self.take(&key))
-                    .flatten()
-                    .and_then(Queue::join))
+                match whole.then(|| self.take(&key)).flatten() {
+                    Some(queue) => queue.join().map(Some),
+                    None => Ok(None),
+                }
             }
             Err(overlap) => {
                 self.take(&key);
@@ -288,8 +291,9 @@ impl Queue {
         if !part.more {
             self.length = Some(end);
         }
-        self.bytes += payload.len();
-        Ok(payload.len())
+        let added = payload.len() + PART_OVERHEAD;
+        self.bytes += added;
+        Ok(added)
     }
 
     fn note(&mut self, frame: &[u8], ip: &Ip, part: Fragment) {
@@ -305,17 +309,18 @@ impl Queue {
         let Some(length) = self.length else {
             return false;
         };
-        let held: usize = self.parts.iter().map(|(_, payload)| payload.len()).sum();
+        let held = self.bytes - OVERHEAD - self.parts.len() * PART_OVERHEAD;
         self.header.is_some() && held as u32 == length
     }
 
-    /// The whole datagram. `None` when it would be longer than IP allows.
-    fn join(self) -> Option<Reassembled> {
-        let mut bytes = self.header?;
+    /// The whole datagram.
+    fn join(self) -> Result<Reassembled, Refusal> {
+        let mut bytes = self.header.unwrap_or_default();
         for (_, payload) in &self.parts {
             bytes.extend_from_slice(payload);
         }
-        let total = u16::try_from(bytes.len() - self.ip_start).ok()?;
+        let total =
+            u16::try_from(bytes.len() - self.ip_start).map_err(|_| Refusal::OversizedDatagram)?;
         let header_len = usize::from(bytes[self.ip_start] & 0xf) * 4;
         let header = &mut bytes[self.ip_start..self.ip_start + header_len];
         header[2..4].copy_from_slice(&total.to_be_bytes());
@@ -323,7 +328,7 @@ impl Queue {
         header[10..12].fill(0);
         let sum = checksum(header);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
-        Some(Reassembled {
+        Ok(Reassembled {
             bytes,
             largest_fragment: self.largest,
         })

@@ -41,7 +41,7 @@ pub struct FlowView {
     pub state: &'static str,
     /// Time until it ends when nothing more comes.
     pub expires_in: Duration,
-    /// Both sides agreed to it: never evicted.
+    /// Both sides agreed to it, and it is not over: never evicted.
     pub assured: bool,
     /// Whose share it counts to.
     pub owner: Owner,
@@ -112,7 +112,7 @@ pub(crate) struct Pressure {
 ///
 /// * Cap: [`Limits::flows`], [`Limits::flows_per_owner`], [`Limits::half_open_per_owner`].
 /// * Ageing: a timing wheel; a connection that is over but not yet swept is not found any more.
-/// * Eviction: only flows that are not assured. An owner at its own cap loses its own oldest. When
+/// * Eviction: only flows that are not assured, or over (TCP in TIME_WAIT or CLOSE). An owner at its own cap loses its own oldest. When
 ///   the table is full, [`SAMPLES`] places drawn at random tell whose share is largest, and that owner
 ///   loses its oldest: who floods evicts himself.
 /// * Invariant: a connection is indexed by both tuples or by neither.
@@ -317,6 +317,22 @@ impl Table {
             connection.assured = true;
             self.leave_evictable(slot);
         }
+    }
+
+    /// The connection is over, or begins anew: it may be evicted again.
+    pub(crate) fn unassure(&mut self, slot: u32) {
+        let connection = &mut self.connections.0[slot as usize];
+        if connection.assured {
+            connection.assured = false;
+            self.join_evictable(slot);
+        }
+    }
+
+    /// The deadline of a connection has moved towards the present: the wheel must come to it sooner.
+    pub(crate) fn hasten(&mut self, slot: u32) {
+        let expires = u64::from(self.connections.0[slot as usize].expires);
+        self.wheel.unlink(&mut self.connections, slot);
+        self.wheel.link(&mut self.connections, slot, expires);
     }
 
     /// A handshake of the owner has ended, one way or the other.

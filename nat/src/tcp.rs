@@ -60,6 +60,11 @@ impl State {
         }
     }
 
+    /// Nothing more is to come: evicting it loses nobody anything.
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Close)
+    }
+
     /// The handshake is not complete.
     pub const fn is_half_open(self) -> bool {
         matches!(
@@ -114,7 +119,6 @@ fn step(state: State, kind: Kind, direction: Direction) -> Step {
         },
         (Kind::Syn, Direction::Reply) => match state {
             S::SynSent | S::SynSent2 => Step::To(S::SynSent2),
-            S::TimeWait => Step::To(S::SynSent),
             _ => Step::Invalid,
         },
         (Kind::SynAck, Direction::Original) => match state {
@@ -189,6 +193,15 @@ pub(crate) struct Tracker {
     peers: [Peer; 2],
 }
 
+/// What a segment that fits means to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It is part of it.
+    Counts,
+    /// It passes, but proves nothing: it neither refreshes nor answers.
+    Passes,
+}
+
 /// A segment does not belong to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
@@ -232,14 +245,14 @@ impl Tracker {
         direction: Direction,
         frame: &Frame<'_>,
         ip: &Ip,
-    ) -> Result<(), Invalid> {
+    ) -> Result<Fit, Invalid> {
         let L4::Tcp(header) = ip.l4 else {
             return Err(Invalid);
         };
         let segment = Segment::of(frame, ip, &header).ok_or(Invalid)?;
         let next = match step(self.state, segment.kind, direction) {
             Step::Invalid => return Err(Invalid),
-            Step::Ignore => return Ok(()),
+            Step::Ignore => return Ok(Fit::Passes),
             Step::To(next) => next,
         };
         let reopened = next == State::SynSent
@@ -252,12 +265,12 @@ impl Tracker {
         };
         in_window(&mut peers, self.state, direction, &segment)?;
         if segment.kind == Kind::Rst && !self.reset_counts(direction, &segment)? {
-            return Ok(());
+            return Ok(Fit::Passes);
         }
         peers[direction as usize].finished |= segment.kind == Kind::Fin;
         self.peers = peers;
         self.state = next;
-        Ok(())
+        Ok(Fit::Counts)
     }
 
     /// Whether a reset ends the connection. One that is below what its receiver has acknowledged is

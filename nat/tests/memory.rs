@@ -1,0 +1,114 @@
+//! What flows and fragments cost in memory, against what is counted for them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod world;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
+
+use pontoon_nat::{Limits, Reassembler, Refusal, SourceNat};
+use pontoon_packet::parse;
+use world::*;
+
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    HELD.with(|held| held.set(held.get() + change));
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> usize {
+    HELD.with(Cell::get) as usize
+}
+
+fn fragment(id: u16, offset: u16, more: bool, len: usize) -> Vec<u8> {
+    packet(INSIDE, SERVER)
+        .protocol(17)
+        .id(id)
+        .fragment(offset, more)
+        .payload(&vec![0; len])
+        .build()
+}
+
+#[test]
+fn the_smallest_fragments_hold_no_more_than_the_share_says() {
+    let limits = Limits::default();
+    let share = limits.fragment_bytes_per_owner;
+    let mut reassembler = Reassembler::new(limits, [1, 2, 3, 4]);
+    let before = held();
+    for id in 0..64 {
+        for part in 0..4000 {
+            let bytes = fragment(id, 16 + part * 16, true, 8);
+            let facts = parse(&bytes).unwrap();
+            // Most are refused; what is held is what counts.
+            let _ = reassembler.insert(at(1), OWNER, &bytes, &facts);
+        }
+    }
+
+    let real = held() - before;
+
+    assert!(real > share / 4, "{real}: the attack must fill something");
+    assert!(real <= share * 5 / 4, "{real} held, the share is {share}");
+}
+
+#[test]
+fn a_datagram_longer_than_ip_allows_is_refused_and_leaves_nothing() {
+    let mut reassembler = Reassembler::new(Limits::default(), [1, 2, 3, 4]);
+    let mut last = Ok(None);
+    for offset in (0..65_528).step_by(1400) {
+        let more = offset + 1400 < 65_528;
+        let len = if more { 1400 } else { 65_535 - offset };
+        let bytes = fragment(1, offset as u16, more, len);
+        let facts = parse(&bytes).unwrap();
+        last = reassembler.insert(at(1), OWNER, &bytes, &facts);
+    }
+
+    assert_eq!(last.map(|_| ()), Err(Refusal::OversizedDatagram));
+    assert_eq!(reassembler.bytes(), 0);
+}
+
+#[test]
+fn a_tracked_flow_takes_at_most_256_bytes() {
+    let many = Limits {
+        flows: 1 << 16,
+        flows_per_owner: 1 << 16,
+        ..Limits::default()
+    };
+    let mut world = World::new(many);
+    let before = held();
+    for i in 0..1_u32 << 16 {
+        let subnet = (i >> 14) as u8;
+        let src = Ipv4Addr::new(10, subnet, 0, 2);
+        let external = IpAddr::V4(Ipv4Addr::new(100, 64, subnet, 1));
+        let query = packet(src, SERVER).udp(2000 + (i & 0x3fff) as u16, 53);
+        world
+            .send(1, &query, SourceNat::Masquerade(external), OWNER)
+            .unwrap();
+    }
+
+    let each = (held() - before) / world.nat.len();
+
+    assert!(each <= 256, "{each} bytes");
+}
