@@ -100,7 +100,7 @@ impl Datapath {
             nat: Nat::new(profile, limits, seeds.0),
             reassembler: Reassembler::new(limits, seeds.0),
             icmp_limiter: IcmpLimiter::new(seeds.hasher(), seeds.0[0]),
-            cache: FlowCache::default(),
+            cache: FlowCache::new(seeds.hasher()),
             counters: Counters::new(seeds.hasher()),
             next_ipv4_id: seeds.0[1] as u16,
         }
@@ -264,8 +264,11 @@ impl Datapath {
         let Some(neighbours) = self.neighbours_mut(interface) else {
             return;
         };
+        let before = neighbours.mac_of(addr);
         let released = neighbours.confirm(now, addr, packet.sender_mac, learn);
-        self.cache.bump_epoch();
+        if neighbours.mac_of(addr) != before {
+            self.cache.bump_epoch();
+        }
         for waiting in released {
             self.release(now, interface, packet.sender_mac, waiting, out);
         }

@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`datapath`] | [`Datapath::process`]: the one place that chains the stages |
+//! | `ahead` | what the frames of a batch will need, fetched side by side |
 //! | `router` | the network layer: checks, translation, route, time to live, size |
 //! | `output` | the way out: next hop, fragmentation, hardware addresses |
 //! | `report` | ICMP errors, their limits, and echo replies |
@@ -26,6 +27,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod ahead;
 pub mod config;
 pub mod control;
 mod counters;

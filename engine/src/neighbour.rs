@@ -94,6 +94,19 @@ enum State {
     Failed,
 }
 
+impl State {
+    const fn mac(&self) -> Option<MacAddr> {
+        match self {
+            Self::Permanent(mac)
+            | Self::Reachable(mac, _)
+            | Self::Stale(mac)
+            | Self::Delay(mac, _)
+            | Self::Probe(mac, ..) => Some(*mac),
+            Self::Incomplete(..) | Self::Failed => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     state: State,
@@ -236,6 +249,11 @@ impl Neighbours {
         released
     }
 
+    /// The hardware address that is known, or was last, for `addr`.
+    pub fn mac_of(&self, addr: IpAddr) -> Option<MacAddr> {
+        self.entries.get(&addr)?.state.mac()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.deadlines.peek().map(|reverse| reverse.0.0)
@@ -258,16 +276,16 @@ impl Neighbours {
         now: Timestamp,
     ) -> impl Iterator<Item = (IpAddr, Option<MacAddr>, &'static str, usize)> {
         self.entries.iter().map(move |(addr, entry)| {
-            let (mac, state) = match entry.state {
-                State::Permanent(mac) => (Some(mac), "PERMANENT"),
-                State::Reachable(mac, until) if now < until => (Some(mac), "REACHABLE"),
-                State::Reachable(mac, _) | State::Stale(mac) => (Some(mac), "STALE"),
-                State::Delay(mac, _) => (Some(mac), "DELAY"),
-                State::Probe(mac, ..) => (Some(mac), "PROBE"),
-                State::Incomplete(..) => (None, "INCOMPLETE"),
-                State::Failed => (None, "FAILED"),
+            let state = match entry.state {
+                State::Permanent(_) => "PERMANENT",
+                State::Reachable(_, until) if now < until => "REACHABLE",
+                State::Reachable(..) | State::Stale(_) => "STALE",
+                State::Delay(..) => "DELAY",
+                State::Probe(..) => "PROBE",
+                State::Incomplete(..) => "INCOMPLETE",
+                State::Failed => "FAILED",
             };
-            (*addr, mac, state, entry.queue.len())
+            (*addr, entry.state.mac(), state, entry.queue.len())
         })
     }
 

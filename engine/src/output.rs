@@ -11,7 +11,7 @@ use pontoon_packet::{
 use crate::config::PortId;
 use crate::datapath::{Datapath, Transmit};
 use crate::drop::DropReason;
-use crate::flow_cache::Path;
+use crate::flow_cache::Way;
 use crate::neighbour::{Ask, Resolution, Waiting};
 use crate::route::InterfaceId;
 use crate::router::{Arrival, Failure, fits};
@@ -59,11 +59,12 @@ impl Datapath {
         self.edit(translation, frame, facts);
         match resolution {
             Resolution::Known(mac, valid_until) => {
-                let path = self.transmit(hop.interface, mac, fragment_to, frame, out)?;
-                if let (Some((id, direction)), Some(path)) = (flow, path)
+                let way = self.transmit(hop.interface, mac, fragment_to, frame, out)?;
+                if let (Some((id, direction)), Some(way)) = (flow, way)
                     && arrival.fragment_to == u16::MAX
                 {
-                    self.cache.insert(id, direction, path, valid_until);
+                    self.cache
+                        .insert(id, direction, arrival.ingress, way, valid_until);
                 }
                 Ok(())
             }
@@ -78,18 +79,18 @@ impl Datapath {
         }
     }
 
-    /// Edits and sends a datagram of an established flow along its compiled path.
+    /// Edits and sends a datagram of an established flow along its compiled way.
     pub(crate) fn follow(
         &mut self,
-        path: Path,
+        way: Way,
         translation: Translation,
         frame: &mut Frame<'_>,
         facts: &Facts,
         out: &mut impl Transmit,
     ) -> Result<(), DropReason> {
         self.edit(translation, frame, facts);
-        rewrite::set_macs(frame, path.dst_mac, path.src_mac);
-        self.send(path.port, frame, out)
+        rewrite::set_macs(frame, way.dst_mac, way.src_mac);
+        self.send(way.port, frame, out)
     }
 
     /// New ends, one hop less to live, and an identification that no other container uses towards
@@ -116,7 +117,7 @@ impl Datapath {
         fragment_to: u16,
         frame: &mut Frame<'_>,
         out: &mut impl Transmit,
-    ) -> Result<Option<Path>, DropReason> {
+    ) -> Result<Option<Way>, DropReason> {
         let src_mac = self.mac_of(interface).ok_or(DropReason::NoRoute)?;
         rewrite::set_macs(frame, dst_mac, src_mac);
         let port = match self.egress(interface, dst_mac) {
@@ -141,7 +142,7 @@ impl Datapath {
             return Ok(None);
         }
         let mtu = self.mtu_of(interface);
-        Ok(Some(Path {
+        Ok(Some(Way {
             port,
             dst_mac,
             src_mac,

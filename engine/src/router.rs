@@ -66,6 +66,9 @@ impl Datapath {
         let Some(ip) = facts.ip() else {
             return Err(DropReason::NotRouted);
         };
+        if let Some(verdict) = self.follow_known(now, ingress, frame, facts, ip, out) {
+            return verdict;
+        }
         self.check_addresses(interface, ip)?;
         if ip.has_options() && has_source_route(frame, ip) {
             return Err(DropReason::SourceRoute);
@@ -97,6 +100,32 @@ impl Datapath {
             &facts,
             out,
         )
+    }
+
+    /// A plain datagram of an established flow whose way is compiled; anything else is `None`.
+    fn follow_known(
+        &mut self,
+        now: Timestamp,
+        ingress: PortId,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        ip: &Ip,
+        out: &mut impl Transmit,
+    ) -> Option<Result<(), DropReason>> {
+        let (id, direction) = self.nat.find(now, ip)?;
+        let way = *self.cache.get(now, id, direction, ingress)?;
+        if ip.ttl <= 1 || ip.has_options() || !fits(frame, ip, way.mtu) {
+            return None;
+        }
+        if !checksum::transport_is_valid(frame, ip) {
+            return Some(Err(DropReason::BadChecksum));
+        }
+        if let Err(refusal) = self.nat.track(now, id, direction, frame, ip) {
+            return Some(Err(refusal.into()));
+        }
+        self.counters.cached += 1;
+        let translation = self.nat.translation(id, direction);
+        Some(self.follow(way, translation, frame, facts, out))
     }
 
     fn route_whole(
@@ -149,15 +178,6 @@ impl Datapath {
         let (id, direction) = flow;
         self.nat.track(now, id, direction, frame, ip)?;
         let translation = self.nat.translation(id, direction);
-        let cached = self.cache.get(now, id, direction).copied();
-        if let Some(path) = cached
-            && ip.ttl > 1
-            && arrival.fragment_to == u16::MAX
-            && fits(frame, ip, path.mtu)
-        {
-            self.counters.cached += 1;
-            return Ok(self.follow(path, translation, frame, facts, out)?);
-        }
         let dst = translation.dst.map_or(ip.dst, |end| end.addr);
         let hop = self.route(arrival.interface, dst)?;
         self.check_transit(arrival, &hop, frame, ip)?;

@@ -34,7 +34,7 @@ pub use nat::{Lookup, Nat, Pending, SourceNat};
 pub use profile::{Limits, Profile};
 pub use publish::{PublishError, Published};
 pub use reassembly::{Expired, Reassembled, Reassembler};
-pub use table::{ConnId, FlowView, Traffic};
+pub use table::{AHEAD, ConnId, FlowView, Traffic};
 pub use tcp::State as TcpState;
 pub use tuple::{Direction, Tuple};
 

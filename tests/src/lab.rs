@@ -280,6 +280,13 @@ impl Lab {
             .map_or(0, |(_, n)| *n)
     }
 
+    /// The counter of that name.
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.datapath.stats().counters;
+        let found = counters.iter().find(|(counter, _)| counter == name);
+        found.unwrap_or_else(|| panic!("no counter {name}")).1
+    }
+
     /// All drops so far, by reason.
     pub fn all_drops(&self) -> Vec<(String, u64)> {
         self.datapath.stats().drops

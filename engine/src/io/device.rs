@@ -34,6 +34,17 @@ impl Device {
         }
     }
 
+    /// The bytes of frames that `next` will give, as far as they are there. Of a TAP, which is read
+    /// frame by frame, none.
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+        match self {
+            Self::Packet(socket) => Some(socket.upcoming()),
+            Self::Tap(_) => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+
     /// Gives the memory of all frames that were taken back.
     pub(super) fn release(&mut self) {
         match self {

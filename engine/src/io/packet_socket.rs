@@ -142,8 +142,28 @@ impl PacketSocket {
 
     /// Whether the next slot holds a frame. Costs no system call.
     pub fn is_ready(&self) -> bool {
-        self.taken - self.released < self.size.slots()
-            && self.status(self.taken).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+        self.holds_frame(self.taken)
+    }
+
+    fn holds_frame(&self, number: usize) -> bool {
+        number - self.released < self.size.slots()
+            && self.status(number).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    /// The bytes of the frames in the next slots, as the kernel put them there (without a tag).
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+        (self.taken..)
+            .take_while(|number| self.holds_frame(*number))
+            .map(|number| {
+                let slot = self.slot(number);
+                // SAFETY: as in `next`: the status said that the slot is the engine's.
+                let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+                let (start, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
+                assert!(start + len <= SLOT, "slot header out of range");
+                // SAFETY: the range lies in the slot, which stays the engine's until it is released,
+                // for which `self` must be borrowed mutably.
+                unsafe { std::slice::from_raw_parts(slot.add(start).as_ptr(), len) }
+            })
     }
 
     /// Takes the next slot. The frame may be used until `release`.

@@ -13,11 +13,13 @@
     reason = "promises the send queues that ring memory outlives the flush"
 )]
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use ahash::RandomState;
+use hashbrown::HashMap;
+use pontoon_nat::AHEAD;
 use pontoon_packet::{Frame, Offload};
 
 use super::device::Device;
@@ -45,7 +47,7 @@ struct Place {
 
 struct Endpoint {
     device: Device,
-    ports: HashMap<u32, PortId>,
+    ports: HashMap<u32, PortId, RandomState>,
     /// Frames that came in by an interface that is no port, or did not fit into a slot.
     unheard: u64,
     truncated: u64,
@@ -83,6 +85,21 @@ impl Transmit for Outbox {
         if let Some(place) = self.place(port) {
             self.queues[place.socket.0].push_copy(place.ifindex, bytes, offload);
         }
+    }
+}
+
+/// Who handles frames, one at a time, in the order in which they came.
+pub trait Consumer {
+    /// Handles one.
+    fn take(&mut self, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox);
+
+    /// Sees the bytes of those that come next, before every [`AHEAD`] frames.
+    fn anticipate<'a>(&mut self, _upcoming: impl Iterator<Item = &'a [u8]>) {}
+}
+
+impl<F: FnMut(PortId, &mut Frame<'_>, &mut Outbox)> Consumer for F {
+    fn take(&mut self, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) {
+        self(port, frame, out);
     }
 }
 
@@ -152,7 +169,8 @@ impl Wire {
     fn add(&mut self, device: Device) -> SocketId {
         let endpoint = Endpoint {
             device,
-            ports: HashMap::new(),
+            // Interface indices are the kernel's to choose: nobody can aim at the table.
+            ports: HashMap::with_hasher(RandomState::with_seeds(0, 0, 0, 0)),
             unheard: 0,
             truncated: 0,
             lost: 0,
@@ -224,26 +242,26 @@ impl Wire {
     }
 
     /// Takes one batch from one socket. Says how many frames it held.
-    pub fn pump(
-        &mut self,
-        id: SocketId,
-        mut each: impl FnMut(PortId, &mut Frame<'_>, &mut Outbox),
-    ) -> usize {
+    pub fn pump(&mut self, id: SocketId, consumer: &mut impl Consumer) -> usize {
         let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else {
             return 0;
         };
         self.outbox.ring = endpoint.device.frame_range();
         let mut count = 0;
-        while count < BATCH
-            && let Some(received) = endpoint.device.next()
-        {
+        while count < BATCH {
+            if count.is_multiple_of(AHEAD) {
+                consumer.anticipate(endpoint.device.upcoming());
+            }
+            let Some(received) = endpoint.device.next() else {
+                break;
+            };
             count += 1;
             let Ok(mut received) = received else {
                 endpoint.truncated += 1;
                 continue;
             };
             match endpoint.ports.get(&received.ifindex) {
-                Some(port) => each(*port, &mut received.frame, &mut self.outbox),
+                Some(port) => consumer.take(*port, &mut received.frame, &mut self.outbox),
                 None => endpoint.unheard += 1,
             }
         }

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use pontoon_packet::Timestamp;
+use pontoon_packet::{Frame, Timestamp};
 
 use super::packet_socket::{Binding, RingSize};
-use super::wire::{BATCH, SocketCounters, SocketId, Wire};
+use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
 use crate::{Datapath, PortId};
 
 /// How long rings are looked at before sleeping, when traffic is request and response.
@@ -237,12 +237,25 @@ impl Worker {
     /// Takes one batch from every socket. Says how many frames they held.
     fn pump_all(&mut self, now: Timestamp) -> usize {
         let Self { wire, datapath, .. } = self;
-        let mut frames = 0;
-        for id in 0..wire.places() {
-            frames += wire.pump(SocketId(id), |port, frame, outbox| {
-                datapath.process(now, port, frame, outbox);
-            });
-        }
-        frames
+        let mut batch = Batch { now, datapath };
+        (0..wire.places())
+            .map(|id| wire.pump(SocketId(id), &mut batch))
+            .sum()
+    }
+}
+
+/// The datapath at one moment.
+struct Batch<'a> {
+    now: Timestamp,
+    datapath: &'a mut Datapath,
+}
+
+impl Consumer for Batch<'_> {
+    fn take(&mut self, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) {
+        self.datapath.process(self.now, port, frame, out);
+    }
+
+    fn anticipate<'a>(&mut self, upcoming: impl Iterator<Item = &'a [u8]>) {
+        self.datapath.anticipate(upcoming);
     }
 }
