@@ -132,7 +132,7 @@ impl Datapath {
         }
         let facts = parse(frame.bytes)?;
         if let Some(guard) = &port.guard {
-            guard.check(&facts)?;
+            guard.check(frame.bytes, &facts)?;
         }
         Ok((port.role, facts))
     }

@@ -43,6 +43,8 @@ pub enum Refusal {
     SpoofedIp,
     /// Guard: the ARP sender is not the port's.
     SpoofedArp,
+    /// Guard: a neighbour advertisement about an address that is not the port's (RFC 4861).
+    SpoofedNeighbour,
     /// Guard: only the gateway may send router advertisements (RFC 6105).
     RouterAdvertisement,
     /// Guard: only the gateway may answer DHCP.

@@ -1,4 +1,6 @@
 //! The bridge's and the guard's rules, on whole frames.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -96,19 +98,83 @@ fn refused_sources_and_destinations() {
 
 #[test]
 fn router_advertisement_cannot_hide_in_a_fragmented_extension_header() {
-    let src: Ipv6Addr = "fe80::1".parse().unwrap();
-    let guard = Guard::new(mac(1), &[Ipv4Addr::new(172, 17, 0, 2).into()]);
+    let src = OWN_LINK_LOCAL;
+    let guard = guard();
     for inner in [58, 60, 0, 43, 44] {
         let header = [inner, 0, 0, 1, 0, 0, 0, 1, 58, 0, 1, 4, 0, 0, 0, 0];
         let frame = Packet::ethernet(mac(1), mac(2))
             .ipv6(src, src)
             .protocol(44)
             .payload(&header);
-        let facts = parse(&frame.build()).unwrap();
         assert_eq!(
-            guard.check(&facts),
+            verdict(&guard, &frame),
             Err(Refusal::RouterAdvertisement),
             "{inner}"
         );
     }
+}
+
+/// What the kernel makes of `mac(1)`.
+const OWN_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x0101);
+
+fn verdict(guard: &Guard, packet: &Packet) -> Result<(), Refusal> {
+    let bytes = packet.clone().build();
+    guard.check(&bytes, &parse(&bytes).unwrap())
+}
+
+fn guard() -> Guard {
+    Guard::new(mac(1), &[Ipv4Addr::new(172, 17, 0, 2).into()])
+}
+
+/// An ICMPv6 message about `target`.
+fn discovery(src: Ipv6Addr, kind: u8, target: Ipv6Addr) -> Packet {
+    let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target.octets());
+    Packet::ethernet(mac(1), mac(2))
+        .ipv6(src, "ff02::1".parse().unwrap())
+        .protocol(58)
+        .payload(&message)
+}
+
+#[test]
+fn a_port_advertises_only_its_own_addresses() {
+    let victim: Ipv6Addr = "fe80::ff:fe00:102".parse().unwrap();
+    let own = OWN_LINK_LOCAL;
+    let cases = [
+        (own, 136, own, Ok(())),
+        (own, 136, victim, Err(Refusal::SpoofedNeighbour)),
+        (victim, 136, victim, Err(Refusal::SpoofedIp)),
+        (own, 135, victim, Ok(())),
+        (Ipv6Addr::UNSPECIFIED, 135, own, Ok(())),
+        (Ipv6Addr::UNSPECIFIED, 136, own, Err(Refusal::SpoofedIp)),
+    ];
+    for (src, kind, target, expected) in cases {
+        let found = verdict(&guard(), &discovery(src, kind, target));
+        assert_eq!(found, expected, "{src} says {kind} about {target}");
+    }
+}
+
+#[test]
+fn an_advertisement_that_is_cut_off_is_refused() {
+    let message = Packet::ethernet(mac(1), mac(2))
+        .ipv6(OWN_LINK_LOCAL, OWN_LINK_LOCAL)
+        .protocol(58)
+        .payload(&[136, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0x80]);
+    assert_eq!(verdict(&guard(), &message), Err(Refusal::SpoofedNeighbour));
+}
+
+#[test]
+fn a_dhcp_server_cannot_hide_in_fragments() {
+    let from = |port: u16, offset: u16| {
+        let mut payload = port.to_be_bytes().to_vec();
+        payload.extend([0, 68, 0, 32, 0, 0]);
+        Packet::ethernet(mac(1), mac(2))
+            .ipv4(Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::BROADCAST)
+            .protocol(17)
+            .fragment(offset, true)
+            .payload(&payload)
+    };
+    assert_eq!(verdict(&guard(), &from(67, 0)), Err(Refusal::DhcpServer));
+    assert_eq!(verdict(&guard(), &from(67, 8)), Ok(()));
+    assert_eq!(verdict(&guard(), &from(53, 0)), Ok(()));
 }
