@@ -217,7 +217,10 @@ pub fn make_private(directory: &Path) -> io::Result<()> {
     })?;
     let metadata = fs::symlink_metadata(directory)?;
     if !metadata.is_dir() || metadata.uid() != nix::unistd::getuid().as_raw() {
-        let what = format!("{}: belongs to another user", directory.display());
+        let what = format!(
+            "{}: belongs to another user; set XDG_RUNTIME_DIR to a directory of your own",
+            directory.display()
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
     Ok(())

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
+    SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt,
+    shutdown, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
@@ -30,11 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 64;
 
 /// Where the engine of this user keeps its socket and files: `$XDG_RUNTIME_DIR/pontoon`, or a private
-/// directory under `/tmp` for users without one.
+/// directory under `/tmp` for users without one. A relative path counts as none (XDG Base Directory
+/// Specification), since the engine works elsewhere.
 pub fn runtime_directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
-        Some(base) => Path::new(&base).join("pontoon"),
-        None => PathBuf::from(format!("/tmp/pontoon-{}", nix::unistd::getuid())),
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(base) if base.is_absolute() => base.join("pontoon"),
+        _ => PathBuf::from(format!("/tmp/pontoon-{}", nix::unistd::getuid())),
     }
 }
 
@@ -51,11 +52,31 @@ impl Connection {
     /// Connects to the engine whose runtime directory this is.
     ///
     /// # Errors
-    /// None listens there.
+    /// None listens there, or one of another user: anybody can make a directory under `/tmp` first.
     pub fn open(directory: &Path) -> io::Result<Self> {
+        Self::open_as(directory, nix::unistd::getuid().as_raw())
+    }
+
+    fn open_as(directory: &Path, user: u32) -> io::Result<Self> {
         let fd = seqpacket()?;
         connect(fd.as_raw_fd(), &address(&directory.join(SOCKET))?)?;
-        Ok(Self { fd })
+        let connection = Self { fd };
+        match connection.peer()? {
+            owner if owner == user => Ok(connection),
+            owner => {
+                let what = format!(
+                    "user {owner} listens there and would be told everything; set XDG_RUNTIME_DIR to \
+                     a directory of your own"
+                );
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+            }
+        }
+    }
+
+    /// Ends the conversation: both sides read its end.
+    pub fn shut_down(&self) {
+        // The other side may have gone already.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
     }
 
     /// Limits how long sending and receiving may take.
@@ -146,6 +167,10 @@ impl Connection {
                     fds.extend(raw.into_iter().map(owned));
                 }
             }
+            if received.flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > MAX_FDS {
+                let what = "too many files are open, or came along";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
             received.bytes
         };
         if length == 0 {
@@ -228,4 +253,44 @@ fn address(path: &Path) -> io::Result<UnixAddr> {
 fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(test: &str) -> (PathBuf, Listener) {
+        let directory = std::env::temp_dir().join(format!("pt-{test}-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let listener = Listener::open(&directory).unwrap();
+        (directory, listener)
+    }
+
+    #[test]
+    fn nobody_talks_to_an_engine_of_another_user() {
+        let (directory, _listener) = listening("trust");
+        let own = nix::unistd::getuid().as_raw();
+        assert!(Connection::open_as(&directory, own).is_ok());
+        let error = Connection::open_as(&directory, own + 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_client_cannot_fill_the_engine_with_descriptors() {
+        let (directory, listener) = listening("fds");
+        let client = Connection::open(&directory).unwrap();
+        let server = listener.accept().unwrap();
+        let fds = [client.fd.as_fd(); MAX_FDS];
+        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        for _ in 0..2 {
+            let more = [IoSlice::new(&[1])];
+            let rights = [ControlMessage::ScmRights(&raw)];
+            let flags = MsgFlags::MSG_NOSIGNAL;
+            sendmsg::<()>(client.fd.as_raw_fd(), &more, &rights, flags, None).unwrap();
+        }
+        let error = server.receive::<String>(MAX_REQUEST).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 }
