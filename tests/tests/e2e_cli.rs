@@ -447,3 +447,29 @@ fn the_demo_holds() {
     let text = user.run(&["demo"]);
     assert!(text.contains("4 of 4 scenarios hold"), "{text}");
 }
+
+#[test]
+fn more_containers_run_than_the_engine_has_clients() {
+    const CONTAINERS: usize = 70;
+    let user = User::new("many");
+    user.run(&["network", "create", "keep"]);
+    for n in 0..CONTAINERS {
+        let name = format!("c{n}");
+        user.run(&["run", "-d", "--name", &name, "--", "sleep", "100"]);
+    }
+    assert_eq!(user.run(&["ps", "-q"]).lines().count(), CONTAINERS);
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn the_status_of_a_long_run_is_kept() {
+    // Longer than the engine's patience with a silent client.
+    let user = User::new("long");
+    user.run(&["network", "create", "keep"]);
+    let script = "sleep 61; exit 3";
+    user.run(&["run", "-d", "--name", "long", "--", "sh", "-c", script]);
+    sleep(Duration::from_secs(63));
+    let ps = user.run(&["ps", "-a"]);
+    assert!(ps.contains("Exited (3)"), "{ps}");
+    user.run(&["shutdown"]);
+}

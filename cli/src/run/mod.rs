@@ -58,9 +58,9 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
     };
     let client = start::engine_for_container()?;
     if args.detach {
-        monitor::in_background(&client, spec, &becoming)
+        monitor::in_background(client, spec, &becoming)
     } else {
-        monitor::in_foreground(&client, spec, &becoming)
+        monitor::in_foreground(client, spec, &becoming)
     }
 }
 

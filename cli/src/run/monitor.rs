@@ -6,6 +6,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -33,19 +35,25 @@ const PASSED_ON: [Signal; 8] = [
 /// `si_code` of signals that the kernel itself sends, for one the terminal's.
 const SI_KERNEL: i32 = 0x80;
 
+/// How long the monitor tries to report the command's end.
+const REPORT: Duration = Duration::from_secs(5);
+/// How often it tries.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
+
 /// Runs a container and waits for it. Returns its exit status.
 pub(super) fn in_foreground(
-    client: &Client,
+    client: Client,
     spec: AttachSpec,
     becoming: &Becoming,
 ) -> Result<u8, Failure> {
-    let container = Running::start(client, spec, becoming, |_| ())?;
-    container.wait(client)
+    let container = Running::start(&client, spec, becoming, |_| ())?;
+    drop(client);
+    container.wait()
 }
 
 /// Runs a container in the background. Prints its id once it runs.
 pub(super) fn in_background(
-    client: &Client,
+    client: Client,
     spec: AttachSpec,
     becoming: &Becoming,
 ) -> Result<u8, Failure> {
@@ -62,13 +70,13 @@ pub(super) fn in_background(
         }
         ForkResult::Child => {
             drop(ours);
-            let started = Running::start(client, spec, becoming, quiet);
+            let started = Running::start(&client, spec, becoming, quiet);
             let told = match &started {
                 Ok(running) => theirs.send(&Ok::<_, String>(&running.view.id), &[]),
                 Err(error) => theirs.send(&Err::<String, _>(error.to_string()), &[]),
             };
-            drop((told, theirs));
-            let status = started.and_then(|running| running.wait(client));
+            drop((told, theirs, client));
+            let status = started.and_then(Running::wait);
             std::process::exit(status.map_or(1, i32::from));
         }
     }
@@ -148,17 +156,30 @@ impl Running {
     }
 
     /// Passes signals on until the command has ended, ends what it left behind, and reports.
-    fn wait(self, client: &Client) -> Result<u8, Failure> {
+    ///
+    /// No connection is held meanwhile: the engine serves a bounded number, and closes silent ones.
+    fn wait(self) -> Result<u8, Failure> {
         let status = self.wait_for_first()?;
         end_leftovers();
+        self.report(status);
+        let _ = fs::remove_dir_all(&self.files);
+        Ok(status)
+    }
+
+    /// Tells the engine that the command has ended. It may have been told to end meanwhile, or have
+    /// more clients than it serves; the command's status counts, whatever comes of this.
+    fn report(&self, status: u8) {
         let exited = Request::Exited {
             id: self.view.id.clone(),
             status: i32::from(status),
         };
-        // The engine may have been told to end meanwhile; the command's status counts.
-        let _ = client.ask(&exited);
-        let _ = fs::remove_dir_all(&self.files);
-        Ok(status)
+        let end = Instant::now() + REPORT;
+        while let Ok(Some(client)) = Client::try_open() {
+            if client.ask(&exited).is_ok() || Instant::now() > end {
+                return;
+            }
+            thread::sleep(REPORT_EVERY);
+        }
     }
 
     fn wait_for_first(&self) -> Result<u8, Failure> {
