@@ -473,3 +473,42 @@ fn the_status_of_a_long_run_is_kept() {
     assert!(ps.contains("Exited (3)"), "{ps}");
     user.run(&["shutdown"]);
 }
+
+#[test]
+fn the_container_that_started_the_engine_takes_nobody_with_it() {
+    let user = User::new("first");
+    let mut first = user
+        .command(&["run", "--", "cat"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("pontoon can be run");
+    wait_for(
+        || user.try_run(&["ps", "-q"]).stdout.len() > 10,
+        "the container",
+    );
+    user.run(&["run", "-d", "--name", "b", "--", "sleep", "60"]);
+    drop(first.stdin.take());
+    assert!(first.wait().expect("own child").success());
+    sleep(Duration::from_millis(300));
+    assert!(user.run(&["ps"]).contains("Up "));
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn a_shell_that_becomes_a_container_keeps_its_jobs() {
+    let user = User::new("jobs");
+    let script = "sleep 60 & echo $!; exec \"$0\" run -- true";
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script])
+        .arg(pontoon())
+        .env("XDG_RUNTIME_DIR", &user.directory)
+        .stderr(Stdio::null());
+    let mut shell = shell.stdout(Stdio::piped()).spawn().expect("sh");
+    let mut job = String::new();
+    let mut stdout = std::io::BufReader::new(shell.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut stdout, &mut job).expect("text");
+    assert!(shell.wait().expect("own child").success());
+    let ended = Command::new("kill").arg(job.trim()).status();
+    assert!(ended.expect("kill").success(), "the job was still there");
+}

@@ -99,6 +99,8 @@ struct Running {
     signals: SignalFd,
     view: ContainerView,
     files: PathBuf,
+    /// Children from before: the keeper, and those of a shell that has become this process.
+    others: Vec<i32>,
 }
 
 impl Running {
@@ -126,6 +128,7 @@ impl Running {
         let signals = watch_signals()?;
         nix::sys::prctl::set_child_subreaper(true)?;
         let (ours, theirs) = Channel::pair()?;
+        let others = children();
         let first = match fork_here()? {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
@@ -145,6 +148,7 @@ impl Running {
                 signals,
                 view,
                 files,
+                others,
             }),
             Err(error) => {
                 drop(ours);
@@ -160,7 +164,7 @@ impl Running {
     /// No connection is held meanwhile: the engine serves a bounded number, and closes silent ones.
     fn wait(self) -> Result<u8, Failure> {
         let status = self.wait_for_first()?;
-        end_leftovers();
+        end_leftovers(&self.others);
         self.report(status);
         let _ = fs::remove_dir_all(&self.files);
         Ok(status)
@@ -311,23 +315,26 @@ fn reap(first: Pid) -> Result<Option<u8>, Failure> {
 }
 
 /// Ends the processes that the command left behind, and theirs, which all become this one's children.
-fn end_leftovers() {
-    let own = std::process::id();
+fn end_leftovers(others: &[i32]) {
     loop {
-        let path = format!("/proc/{own}/task/{own}/children");
-        let children = fs::read_to_string(path).unwrap_or_default();
-        let pids: Vec<_> = children
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .collect();
-        for pid in &pids {
+        let mut left = children();
+        left.retain(|pid| !others.contains(pid));
+        for pid in &left {
             // It may have ended meanwhile.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
-        if pids.is_empty() || waitpid(None, None).is_err() {
+        if left.is_empty() || waitpid(None, None).is_err() {
             return;
         }
     }
+}
+
+fn children() -> Vec<i32> {
+    let own = std::process::id();
+    let path = format!("/proc/{own}/task/{own}/children");
+    let pids = fs::read_to_string(path).unwrap_or_default();
+    let pids = pids.split_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[allow(unsafe_code, reason = "fork")]
