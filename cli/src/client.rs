@@ -69,13 +69,19 @@ impl Client {
         Self::try_open()?.ok_or_else(Failure::no_engine)
     }
 
-    /// Connects to the engine, if one runs.
+    /// Connects to the engine, if one runs and is not about to end. It stays while the client does.
     pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
-        match Connection::open(&runtime_directory()) {
-            Ok(connection) => {
-                connection.set_patience(PATIENCE)?;
-                Ok(Some(Self(connection)))
-            }
+        let greeted = Connection::open(&runtime_directory()).and_then(|connection| {
+            connection.set_patience(PATIENCE)?;
+            connection.send(&Request::Hello, &[])?;
+            let answer = connection.receive::<Answer>(MAX_REPLY)?;
+            Ok((connection, answer))
+        });
+        match greeted {
+            Ok((connection, Some((answer, _)))) => answer
+                .map(|_| Some(Self(connection)))
+                .map_err(Failure::from),
+            Ok((_, None)) => Ok(None),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(Failure::own(&crate::directory(), error)),
         }
@@ -104,6 +110,9 @@ impl Client {
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
     )
 }

@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ use crate::client::{Client, Failure};
 
 /// Log of keeper and engine in the runtime directory.
 const LOG: &str = "engine.log";
+/// A log that is longer is begun anew, in bytes.
+const MAX_LOG: u64 = 1 << 20;
+/// Exit status of keeper and engine when another engine serves already; `EX_TEMPFAIL` of sysexits.h.
+const RUNS_ALREADY: u8 = 75;
 /// How long the engine may take to answer for the first time.
 const START: Duration = Duration::from_secs(15);
 /// How often it is asked meanwhile.
@@ -36,9 +41,29 @@ fn engine_that(stay: Stay) -> Result<Client, Failure> {
     if let Some(client) = Client::try_open()? {
         return Ok(client);
     }
+    let end = Instant::now() + START;
+    let mut keeper = start_keeper(stay)?;
+    while Instant::now() < end {
+        if let Some(client) = Client::try_open()? {
+            return Ok(client);
+        }
+        if let Some(status) = keeper.try_wait()? {
+            if status.code() != Some(i32::from(RUNS_ALREADY)) {
+                let what = format!("the engine ended at once ({status})");
+                return Err(Failure::own(&what, last_words()));
+            }
+            // Somebody else's was faster, and may have left since.
+            keeper = start_keeper(stay)?;
+        }
+        thread::sleep(ASK_EVERY);
+    }
+    Err(Failure::own("the engine does not answer", last_words()))
+}
+
+fn start_keeper(stay: Stay) -> Result<Child, Failure> {
     let directory = runtime_directory();
     make_private(&directory)?;
-    let log = File::create(directory.join(LOG))?;
+    let log = open_log(&directory.join(LOG))?;
     let mut keeper = Command::new(own_program()?);
     keeper.arg("keeper");
     if stay == Stay::WhileUsed {
@@ -50,38 +75,18 @@ fn engine_that(stay: Stay) -> Result<Client, Failure> {
         .stderr(log)
         .current_dir("/");
     detach(&mut keeper);
-    let mut keeper = keeper
+    keeper
         .spawn()
-        .map_err(|error| Failure::own("start the keeper", error))?;
-    let end = Instant::now() + START;
-    while Instant::now() < end {
-        if let Some(client) = Client::try_open()? {
-            return Ok(client);
-        }
-        if let Some(status) = keeper.try_wait()? {
-            // Somebody else may have been faster, and its engine be about to answer.
-            if let Some(client) = wait_for_other()? {
-                return Ok(client);
-            }
-            return Err(Failure::own(
-                &format!("the engine ended at once ({status})"),
-                last_words(),
-            ));
-        }
-        thread::sleep(ASK_EVERY);
-    }
-    Err(Failure::own("the engine does not answer", last_words()))
+        .map_err(|error| Failure::own("start the keeper", error))
 }
 
-fn wait_for_other() -> Result<Option<Client>, Failure> {
-    let end = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < end {
-        if let Some(client) = Client::try_open()? {
-            return Ok(Some(client));
-        }
-        thread::sleep(ASK_EVERY);
+/// Opens the log to write at its end: another engine may write to it.
+fn open_log(path: &Path) -> io::Result<File> {
+    let log = File::options().create(true).append(true).open(path)?;
+    if log.metadata()?.len() > MAX_LOG {
+        log.set_len(0)?;
     }
-    Ok(None)
+    Ok(log)
 }
 
 /// The last line that keeper or engine has written.
@@ -135,15 +140,19 @@ pub(crate) fn keeper(leave: bool) -> Result<u8, Failure> {
         engine.arg("--leave");
     }
     let status = pontoon_engine::io::keeper::run(engine)?;
-    Ok(u8::from(!status.success()))
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.unwrap_or(1))
 }
 
 /// `pontoon engine`.
 pub(crate) fn engine(leave: bool) -> Result<u8, Failure> {
     give_up_rights()?;
     let stay = if leave { Stay::WhileUsed } else { Stay::Always };
-    pontoon_engine::io::control::run(&runtime_directory(), stay)?;
-    Ok(0)
+    match pontoon_engine::io::control::run(&runtime_directory(), stay) {
+        Ok(()) => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(RUNS_ALREADY),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The engine works on frames that anybody may send: it keeps no capability, and can gain none.

@@ -1,8 +1,8 @@
 //! End to end: the command line as the user who runs the test, without any namespace prepared.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pontoon_tests::e2e::{pontoon, wait_for};
 
@@ -69,6 +69,43 @@ impl User {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
             .collect()
+    }
+}
+
+/// Clients that connect and ask for nothing.
+struct Silent(Child);
+
+impl Silent {
+    fn connect(user: &User, count: usize) -> Self {
+        const CONNECT: &str = "import socket, sys\n\
+            all = []\n\
+            for _ in range(int(sys.argv[2])):\n    \
+                s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n    \
+                s.connect(sys.argv[1])\n    \
+                all.append(s)\n\
+            print('connected', flush=True)\n\
+            sys.stdin.read()";
+        let mut program = Command::new("/usr/bin/python3");
+        program
+            .args(["-c", CONNECT])
+            .arg(user.directory.join("pontoon/api.sock"))
+            .arg(count.to_string());
+        let mut child = program
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut line = [0; 10];
+        let stdout = child.stdout.as_mut().expect("piped");
+        std::io::Read::read_exact(stdout, &mut line).expect("all connect");
+        Self(child)
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -471,6 +508,93 @@ fn the_status_of_a_long_run_is_kept() {
     sleep(Duration::from_secs(63));
     let ps = user.run(&["ps", "-a"]);
     assert!(ps.contains("Exited (3)"), "{ps}");
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn engines_that_leave_and_start_at_once_fail_nobody() {
+    let user = User::new("race");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..15 {
+                    user.run(&["run", "--rm", "--", "true"]);
+                }
+            });
+        }
+    });
+    wait_for(|| user.processes().is_empty(), "the last engine to leave");
+}
+
+#[test]
+fn an_engine_that_a_container_started_leaves_after_the_last_network() {
+    let user = User::new("last");
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    user.run(&["network", "create", "lab"]);
+    user.run(&["rm", "-f", "a"]);
+    user.run(&["network", "rm", "lab"]);
+    wait_for(|| user.processes().is_empty(), "the engine to leave");
+}
+
+#[test]
+fn a_container_that_was_stopped_has_stopped() {
+    let user = User::new("stopped");
+    user.run(&["network", "create", "keep"]);
+    // What the command leaves behind keeps its monitor busy.
+    let script = "trap 'exit 3' TERM; for i in $(seq 40); do setsid sleep 100 & done; wait";
+    for _ in 0..10 {
+        user.run(&["run", "-d", "--name", "a", "--", "sh", "-c", script]);
+        sleep(Duration::from_millis(100));
+        user.run(&["stop", "a"]);
+        let ps = user.run(&["ps", "-a"]);
+        assert!(ps.contains("Exited (3)"), "{ps}");
+        user.run(&["rm", "a"]);
+    }
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn silent_clients_keep_nobody_out() {
+    let user = User::new("silent");
+    user.run(&["network", "create", "keep"]);
+    let silent = Silent::connect(&user, 64);
+    sleep(Duration::from_millis(1500));
+    for _ in 0..10 {
+        let start = Instant::now();
+        user.run(&["network", "ls"]);
+        assert!(
+            start.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+    drop(silent);
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn an_engine_that_is_short_of_files_loses_no_container() {
+    let user = User::new("files");
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    let status: serde_json::Value =
+        serde_json::from_str(&user.run(&["status", "--json"])).expect("JSON");
+    let engine = status["engine"]["pid"].to_string();
+    let open = std::fs::read_dir(format!("/proc/{engine}/fd"))
+        .expect("own process")
+        .count();
+    let limit = |soft: usize| {
+        let limits = format!("--nofile={soft}:");
+        let done = Command::new("prlimit")
+            .args(["--pid", &engine, &limits])
+            .status();
+        assert!(done.expect("prlimit (util-linux)").success());
+    };
+    limit(open + 2);
+    let clients = Silent::connect(&user, 8);
+    sleep(Duration::from_millis(300));
+    drop(clients);
+    limit(1024);
+    assert!(user.run(&["ps"]).contains("Up "));
     user.run(&["shutdown"]);
 }
 

@@ -12,6 +12,8 @@ use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 /// What a client wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
+    /// Nothing but an answer: whether the engine serves, and stays while the connection lasts.
+    Hello,
     /// The sandbox's user and host network namespaces, as descriptors.
     Namespaces,
     /// Plug a namespace in. Descriptors: its network namespace, and a pidfd of its first process when
@@ -22,7 +24,7 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// The first process of a container has ended.
+    /// The first process of a container has ended. Who tells knows the status best.
     Exited {
         /// The container's id.
         id: String,

@@ -291,12 +291,14 @@ impl State {
             .count()
     }
 
-    /// Notes that a container's process has ended, and gives its address and ports back.
+    /// Notes that a container's process has ended, and gives its address and ports back. When that is
+    /// known already, only the status counts: whoever told first may not have known it.
     pub fn end(&mut self, name: &str, status: i32) {
-        if let Some(container) = self.containers.get_mut(name)
-            && container.phase == Phase::Running
-        {
-            container.phase = Phase::Exited(status);
+        let Some(container) = self.containers.get_mut(name) else {
+            return;
+        };
+        let before = std::mem::replace(&mut container.phase, Phase::Exited(status));
+        if before == Phase::Running {
             container.publish.clear();
             if let Some(network) = self.networks.get_mut(&container.network) {
                 network.addresses.release(container.address);

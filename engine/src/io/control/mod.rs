@@ -3,22 +3,25 @@
 //! # Theory of operation
 //!
 //! [`run`] takes the engine's end of the pair to its keeper, asks for the sandbox, starts the worker,
-//! and listens. Each client gets a thread (at most `MAX_CLIENTS`), which reads requests and carries
+//! and listens. Each client gets a place (`seats`) and a thread, which reads requests and carries
 //! them out under one lock: `operations::Control`. Nothing a client does touches the worker but the
 //! closures that operations send it. The main thread waits for events: of the keeper (a link is gone,
-//! an uplink has changed), and for the word that it is time to end.
+//! an uplink has changed), and for the word that it may be time to end.
+//!
+//! The engine leaves only while no client has a place, and gives none once it has decided to: a client
+//! whose first request is answered has an engine that stays for as long as the connection lasts.
 
 mod operations;
+mod seats;
 pub mod transport;
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use nix::fcntl::{Flock, FlockArg};
@@ -29,14 +32,23 @@ use super::keeper::{ENGINE_FD, KeeperLink};
 use crate::control::Invalid;
 use crate::control::api::{Answer, Request};
 use operations::Control;
-use transport::{Connection, Listener, MAX_REQUEST};
+use seats::{Refused, Seats};
+use transport::{Connection, Listener, MAX_REPLY, MAX_REQUEST};
 
-/// Clients that are served at once.
-const MAX_CLIENTS: usize = 64;
 /// How long a client may be silent before its connection is closed.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long an engine that was started for a container waits for the first one.
 const FIRST_CONTAINER: Duration = Duration::from_secs(30);
+/// How long an engine waits for another one that is leaving.
+const TAKEOVER: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long another engine may take to say that it serves.
+const HELLO: Duration = Duration::from_secs(1);
+/// How long a monitor may take to tell that its container has ended.
+const REPORT: Duration = Duration::from_secs(2);
+/// Pause after a client could not be let in: files or memory are short.
+const SHORTAGE: Duration = Duration::from_millis(20);
 
 /// How long the engine stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,104 +59,139 @@ pub enum Stay {
     WhileUsed,
 }
 
-/// What ends the engine.
+/// What clients' threads tell the main thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    /// A container has gone.
+    /// A container or a network may have gone.
     MaybeLeave,
+    /// A client has gone.
+    ClientGone,
     /// Everything has been ended.
     End,
+}
+
+/// What the threads share.
+struct Engine {
+    control: Mutex<Control>,
+    seats: Seats,
 }
 
 /// Runs the engine until it is told to end, or until its keeper ends.
 ///
 /// # Errors
-/// Another engine runs for `directory`, or the keeper, the sockets or the threads cannot be had.
+/// Another engine runs for `directory` ([`io::ErrorKind::AlreadyExists`]), or the keeper, the sockets
+/// or the threads cannot be had.
 pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     let _lock = lock(directory)?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;
-    let control = Arc::new(Mutex::new(
-        Control::start(keeper, stay).map_err(io::Error::other)?,
-    ));
+    let control = Control::start(keeper, stay).map_err(io::Error::other)?;
+    let engine = Arc::new(Engine {
+        control: Mutex::new(control),
+        seats: Seats::default(),
+    });
     let listener = Listener::open(directory)?;
     let socket = listener.path().to_owned();
     let (words, word) = unbounded();
-    let shared = Arc::clone(&control);
+    let shared = Arc::clone(&engine);
     thread::Builder::new()
         .name("pontoon-api".to_owned())
         .spawn(move || serve(&listener, &shared, &words))?;
-    wait(&control, &events, &word);
-    hold(&control).end_everything();
-    remove(&socket);
+    wait(&engine, &events, &word);
+    engine.seats.close();
+    // The directory itself stays: the user may have made it.
+    let _ = fs::remove_file(socket);
+    hold(&engine.control).end_everything();
     Ok(())
 }
 
 /// Waits for what ends the engine, and passes on what the keeper reports.
-fn wait(control: &Mutex<Control>, events: &Receiver<Event>, words: &Receiver<Word>) {
+fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
     let first = crossbeam_channel::after(FIRST_CONTAINER);
+    let mut due = false;
     loop {
         select! {
             recv(events) -> event => match event {
                 Ok(Event::ShutDown) | Err(_) => return,
                 Ok(event) => {
-                    if hold(control).handle_event(event) == operations::Leave::Now {
-                        return;
-                    }
+                    let leave = hold(&engine.control).handle_event(event);
+                    due |= leave == operations::Leave::Now;
                 }
             },
             recv(words) -> word => match word {
-                Ok(Word::MaybeLeave) if hold(control).is_used() => {}
-                Ok(_) | Err(_) => return,
+                Ok(Word::MaybeLeave) => due = true,
+                Ok(Word::ClientGone) => {}
+                Ok(Word::End) | Err(_) => return,
             },
-            recv(first) -> _ => {
-                if !hold(control).is_used() {
-                    return;
-                }
-            }
+            recv(first) -> _ => due = true,
+        }
+        if due
+            && engine
+                .seats
+                .close_unless(|| hold(&engine.control).is_used())
+        {
+            return;
         }
     }
 }
 
-fn serve(listener: &Listener, control: &Arc<Mutex<Control>>, words: &Sender<Word>) {
-    let clients = Arc::new(AtomicUsize::new(0));
+fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Word>) {
     let own = nix::unistd::getuid().as_raw();
-    while let Ok(connection) = listener.accept() {
+    loop {
+        let Ok(connection) = listener.accept() else {
+            // Giving up would end the engine and with it every container.
+            thread::sleep(SHORTAGE);
+            continue;
+        };
         // A client that is gone already, or is somebody else's, is not served.
         let trusted = connection.peer().is_ok_and(|uid| uid == own || uid == 0);
-        if !trusted || connection.set_patience(CLIENT_PATIENCE).is_err() {
-            continue;
-        }
-        if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
-            clients.fetch_sub(1, Ordering::Relaxed);
-            let answer: Answer = Err(Invalid::new("", "too many clients"));
-            let _ = connection.send(&answer, &[]);
-            continue;
-        }
-        let (control, words) = (Arc::clone(control), words.clone());
-        let counter = Arc::clone(&clients);
-        let spawned = thread::Builder::new()
-            .name("pontoon-client".to_owned())
-            .spawn(move || {
-                converse(&connection, &control, &words);
-                counter.fetch_sub(1, Ordering::Relaxed);
-            });
-        if spawned.is_err() {
-            clients.fetch_sub(1, Ordering::Relaxed);
+        if trusted && connection.set_patience(CLIENT_PATIENCE).is_ok() {
+            admit(connection, engine, words);
         }
     }
 }
 
-fn converse(connection: &Connection, control: &Mutex<Control>, words: &Sender<Word>) {
+fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
+    let connection = Arc::new(connection);
+    let seat = match engine.seats.take(&connection) {
+        Ok(seat) => seat,
+        Err(Refused::Closed) => return,
+        Err(Refused::Full) => {
+            let answer: Answer = Err(Invalid::new("", "too many clients; try again"));
+            let _ = connection.send(&answer, &[]);
+            return;
+        }
+    };
+    let (shared, words) = (Arc::clone(engine), words.clone());
+    let spawned = thread::Builder::new()
+        .name("pontoon-client".to_owned())
+        .spawn(move || {
+            converse(&connection, seat, &shared, &words);
+            shared.seats.leave(seat);
+            // The main thread may have gone for another reason.
+            let _ = words.send(Word::ClientGone);
+        });
+    if spawned.is_err() {
+        engine.seats.leave(seat);
+    }
+}
+
+fn converse(connection: &Connection, seat: u64, engine: &Engine, words: &Sender<Word>) {
     loop {
-        let (answer, fds, word) = match connection.receive::<Request>(MAX_REQUEST) {
+        let received = connection.receive::<Request>(MAX_REQUEST);
+        engine.seats.serve(seat);
+        let (request, fds) = match received {
             Ok(None) => return,
-            Ok(Some((request, fds))) => answer(control, request, fds),
+            Ok(Some(request)) => request,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
                 let reason = format!("the request cannot be understood: {error}");
-                (Err(Invalid::new("request", reason)), Vec::new(), None)
+                let answer: Answer = Err(Invalid::new("request", reason));
+                // What comes after it would be taken for requests.
+                let _ = connection.send(&answer, &[]);
+                return;
             }
         };
+        let (answer, fds, word) = answer(engine, request, fds);
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let sent = connection.send(&answer, &fds);
         if let Some(word) = word {
@@ -154,29 +201,33 @@ fn converse(connection: &Connection, control: &Mutex<Control>, words: &Sender<Wo
         if sent.is_err() {
             return;
         }
+        engine.seats.served(seat);
     }
 }
 
 fn answer(
-    control: &Mutex<Control>,
+    engine: &Engine,
     request: Request,
     fds: Vec<OwnedFd>,
 ) -> (Answer, Vec<OwnedFd>, Option<Word>) {
     let word = match request {
-        Request::ShutDown => Some(Word::End),
+        Request::ShutDown => {
+            engine.seats.close();
+            Some(Word::End)
+        }
         Request::Attach(_)
         | Request::Detach { .. }
         | Request::Exited { .. }
-        | Request::Remove { .. } => Some(Word::MaybeLeave),
+        | Request::Stop { .. }
+        | Request::Remove { .. }
+        | Request::RemoveNetwork { .. } => Some(Word::MaybeLeave),
         _ => None,
     };
     // Waiting for a process to end must not hold up other clients.
     if let Request::Stop { name, seconds } = &request {
-        let process = hold(control).process_of(name);
-        let stopped = process.and_then(|process| operations::stop(&process, *seconds));
-        return (stopped, Vec::new(), None);
+        return (stop(engine, name, *seconds), Vec::new(), word);
     }
-    match hold(control).carry_out(request, fds) {
+    match hold(&engine.control).carry_out(request, fds) {
         Ok((reply, fds)) => (Ok(reply), fds, word),
         Err(error) => (
             Err(error),
@@ -184,6 +235,20 @@ fn answer(
             word.filter(|word| *word == Word::MaybeLeave),
         ),
     }
+}
+
+/// Ends a container's process, and waits until its monitor has told with which status.
+fn stop(engine: &Engine, name: &str, seconds: u64) -> Answer {
+    let (id, process) = hold(&engine.control).process_of(name)?;
+    let reply = operations::stop(&process, seconds)?;
+    let end = Instant::now() + REPORT;
+    while hold(&engine.control).runs(&id) {
+        if Instant::now() > end {
+            hold(&engine.control).exited(&id, operations::UNKNOWN_STATUS);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(reply)
 }
 
 /// A thread that panicked while it held the lock may have left an operation half done; what there is
@@ -194,12 +259,36 @@ fn hold(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Makes the runtime directory and takes its lock.
+/// Makes the runtime directory and takes its lock. An engine that holds it but serves nobody is leaving.
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
     make_private(directory)?;
-    let file = File::create(directory.join("lock"))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| io::Error::new(io::ErrorKind::AlreadyExists, "an engine runs already"))
+    let path = directory.join("lock");
+    let mut file = File::create(&path)?;
+    let end = Instant::now() + TAKEOVER;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) => file,
+        };
+        if serves(directory) {
+            let what = "an engine runs already";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+        if Instant::now() > end {
+            let what = format!("{}: held by an engine that does not answer", path.display());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn serves(directory: &Path) -> bool {
+    let answer = Connection::open(directory).and_then(|engine| {
+        engine.set_patience(HELLO)?;
+        engine.send(&Request::Hello, &[])?;
+        engine.receive::<Answer>(MAX_REPLY)
+    });
+    matches!(answer, Ok(Some(_)))
 }
 
 /// Makes a directory that only this user can look into.
@@ -224,11 +313,6 @@ pub fn make_private(directory: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
     Ok(())
-}
-
-fn remove(socket: &PathBuf) {
-    // The directory itself stays: the user may have made it.
-    let _ = fs::remove_file(socket);
 }
 
 #[allow(

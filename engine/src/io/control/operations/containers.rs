@@ -175,7 +175,7 @@ impl Control {
         }
     }
 
-    pub(super) fn exited(&mut self, id: &str, status: i32) -> Reply {
+    pub(in super::super) fn exited(&mut self, id: &str, status: i32) -> Reply {
         let found = self.state.containers().find(|c| c.id == id).cloned();
         if let Some(container) = found {
             self.detach(&container.name);

@@ -11,7 +11,7 @@ mod uplinks;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pontoon_nat::{Limits, Profile};
@@ -136,6 +136,7 @@ impl Control {
 
     pub(super) fn carry_out(&mut self, request: Request, fds: Vec<OwnedFd>) -> Done {
         let reply = match request {
+            Request::Hello => Reply::Done,
             Request::Namespaces => return self.namespaces(),
             Request::Attach(spec) => self.attach(spec, fds)?,
             Request::Detach { name } => {
@@ -219,12 +220,9 @@ impl Control {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.end_processes();
         let names: Vec<_> = self.state.containers().map(|c| c.name.clone()).collect();
         for name in &names {
-            if let Some(process) = self.processes.get(name) {
-                // A process that has ended needs no signal.
-                let _ = stop(process, 2);
-            }
             self.detach(name);
             self.state.forget(name);
         }
@@ -235,8 +233,24 @@ impl Control {
         self.worker.stop();
     }
 
-    /// The first process of a container.
-    pub(super) fn process_of(&self, name: &str) -> Outcome<OwnedFd> {
+    /// Ends all first processes, which get the time of one together.
+    fn end_processes(&self) {
+        for process in self.processes.values() {
+            // A process that has ended needs no signal.
+            let _ = signal(process, libc::SIGTERM);
+        }
+        let end = Instant::now() + END_TOGETHER;
+        for process in self.processes.values() {
+            let left = end.saturating_duration_since(Instant::now());
+            if !has_ended(process, left.as_millis() as u64) {
+                let _ = signal(process, libc::SIGKILL);
+                has_ended(process, KILLED);
+            }
+        }
+    }
+
+    /// Id and first process of a container.
+    pub(super) fn process_of(&self, name: &str) -> Outcome<(String, OwnedFd)> {
         let container = self.state.container(name)?;
         let process = self.processes.get(&container.name).ok_or_else(|| {
             let what = match container.phase {
@@ -245,7 +259,14 @@ impl Control {
             };
             Invalid::new("", format!("{name}: {what}"))
         })?;
-        process.try_clone().map_err(broken)
+        let process = process.try_clone().map_err(broken)?;
+        Ok((container.id.clone(), process))
+    }
+
+    /// Whether the container of that id is there and has not ended.
+    pub(super) fn runs(&self, id: &str) -> bool {
+        let mut containers = self.state.containers();
+        containers.any(|c| c.id == id && c.phase == Phase::Running)
     }
 
     fn ask<R: Send + 'static>(
@@ -263,15 +284,19 @@ impl Control {
     }
 }
 
+/// How long processes have between SIGTERM and SIGKILL when everything ends.
+const END_TOGETHER: Duration = Duration::from_secs(2);
+/// How long a process may take to die of SIGKILL, in milliseconds.
+const KILLED: u64 = 5000;
 /// Shown for a process whose status nobody could tell; what a shell shows for SIGKILL.
-const UNKNOWN_STATUS: i32 = 137;
+pub(super) const UNKNOWN_STATUS: i32 = 137;
 
 /// Ends a process: SIGTERM, and SIGKILL after `seconds`.
 pub(super) fn stop(process: &OwnedFd, seconds: u64) -> Answer {
     signal(process, libc::SIGTERM)?;
     if !has_ended(process, seconds.saturating_mul(1000)) {
         signal(process, libc::SIGKILL)?;
-        has_ended(process, 5000);
+        has_ended(process, KILLED);
     }
     Ok(Reply::Done)
 }
