@@ -109,6 +109,8 @@ scenarios! {
     a_namespace_is_plugged_and_unplugged_by_root: plug_and_unplug_ as Administrator;
     a_name_that_is_taken_is_refused_and_leaves_nothing: taken_name as Ordinary;
     a_namespace_of_another_user_namespace_gets_a_socket_of_its_own: foreign as Ordinary;
+    a_namespace_without_rights_is_refused_with_the_reason: start_namespace as Ordinary;
+    two_keepers_share_an_uplink: shared_uplink as Administrator;
     a_namespace_that_dies_is_told: death as Ordinary;
     namespaces_that_die_all_at_once_are_all_told: many_deaths as Ordinary;
     the_host_port_of_an_ordinary_user_is_apart: host_port as Ordinary;
@@ -127,12 +129,30 @@ fn keeper_part() {
         links.into_iter().map(|l| l.name).collect::<BTreeSet<_>>()
     };
     let (fds, names) = (open(), links());
-    let mut engine = Command::new(env::current_exe().unwrap());
-    engine.args(part("engine_part"));
+    let engine = match env::var(SCENARIO).unwrap().as_str() {
+        DEAF => deaf_engine(),
+        _ => {
+            let mut engine = Command::new(env::current_exe().unwrap());
+            engine.args(part("engine_part"));
+            engine
+        }
+    };
     let status = keeper::run(engine).unwrap();
     assert!(status.success(), "the engine's part failed");
     assert_eq!(open(), fds, "no descriptor is left");
     eventually("no interface is left", || links() == names);
+}
+
+const DEAF: &str = "deaf";
+
+/// Ends while the keeper's word that it was told to end waits to be read.
+fn deaf_engine() -> Command {
+    wrapped("sh", &["-c", "kill -TERM $PPID; sleep 0.3"])
+}
+
+#[test]
+fn an_engine_that_ends_without_listening_is_an_end() {
+    run(DEAF, As::Ordinary);
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -338,6 +358,40 @@ fn foreign(engine: &Engine) {
     assert_eq!(engine.names(&target), ["lo", "eth0"]);
     engine.unplug(sandbox, ifindex);
     assert_eq!(engine.names(&target), ["lo"]);
+}
+
+fn start_namespace(engine: &Engine) {
+    let error = engine
+        .plug(&own_network().unwrap(), spec("p1"))
+        .unwrap_err();
+    assert!(error.contains("no rights"), "{error}");
+}
+
+/// The engine opens the uplink itself, and then has another keeper and its engine do the same.
+fn shared_uplink(engine: &Engine) {
+    const AGAIN: &str = "PONTOON_TEST_AGAIN";
+    let second = env::var_os(AGAIN).is_some();
+    let outside = engine.container();
+    if !second {
+        wire(&outside);
+    }
+    let body = RequestBody::OpenUplink {
+        interface: "up0".to_owned(),
+    };
+    let (reply, _fds) = engine.link.request(body, &[]).unwrap();
+    let ReplyBody::Uplink(facts) = reply else {
+        panic!("{reply:?}")
+    };
+    assert_eq!(facts.unshielded, None);
+    if second {
+        return;
+    }
+    let mut keeper = Command::new(env::current_exe().unwrap());
+    let status = keeper.args(part("keeper_part")).env(AGAIN, "").status();
+    assert!(status.unwrap().success(), "the second keeper");
+    let mut here = Netlink::open(Watch::Nothing).unwrap();
+    let index = here.link("up0").unwrap().index;
+    here.delete(index).unwrap();
 }
 
 fn death(engine: &Engine) {

@@ -191,8 +191,12 @@ impl Keeper {
 
     /// Answers one request. `false` when the engine is gone.
     fn handle_request(&mut self) -> io::Result<bool> {
-        let Some((Request { id, body }, fds)) = self.link.receive::<Request>()? else {
-            return Ok(false);
+        let (Request { id, body }, fds) = match self.link.receive::<Request>() {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(false),
+            // What the kernel says of an engine that has ended before it read everything.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+            Err(error) => return Err(error),
         };
         let (body, fds) = match self.answer(body, fds) {
             Ok((reply, fds)) => (Ok(reply), fds),

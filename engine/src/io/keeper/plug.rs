@@ -80,6 +80,9 @@ fn plug_foreign(owner: OwnedFd, target: BorrowedFd<'_>, spec: &Plug) -> io::Resu
 }
 
 /// The owner of a namespace over which the sandbox's user namespace has no power.
+///
+/// # Errors
+/// The keeper has none over it either.
 fn foreign_owner(
     sandbox: &Sandbox,
     privilege: Privilege,
@@ -89,8 +92,16 @@ fn foreign_owner(
         return Ok(None);
     };
     let owner = owner_of(target)?;
-    let ours = is_within(owner.as_fd(), user.as_fd())?;
-    Ok((!ours).then_some(owner))
+    if is_within(owner.as_fd(), user.as_fd())? {
+        return Ok(None);
+    }
+    let own = std::fs::File::open("/proc/self/ns/user")?;
+    if is_within(own.as_fd(), owner.as_fd())? {
+        let what = "the network namespace belongs to where Pontoon was started, and there it has no \
+                    rights; make one of your own (unshare -Urn), or run Pontoon as root";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(Some(owner))
 }
 
 /// Makes the pair, with one end in the current namespace, and sets both up. Leaves the child in

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
+use nix::sys::socket::{NetlinkAddr, getsockname};
 
 use super::protocol::{Event, UplinkFacts};
 use crate::io::namespace::{Privilege, packet_socket};
@@ -53,7 +54,7 @@ impl Uplinks {
             let what = format!("uplink dev:{interface}: the interface has no IPv4 address");
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what));
         }
-        let shield = shield(&mut facts);
+        let shield = shield(&mut facts, self.number()?);
         let packet = packet_socket()?;
         self.open.insert(
             interface.to_owned(),
@@ -69,11 +70,19 @@ impl Uplinks {
         self.open.remove(interface);
     }
 
+    /// A number that no other keeper of this network namespace has: the address of the netlink socket.
+    fn number(&self) -> io::Result<u32> {
+        Ok(getsockname::<NetlinkAddr>(self.watch.as_fd().as_raw_fd())?.pid())
+    }
+
     /// What has changed of the open uplinks.
     pub(super) fn changes(&mut self) -> Vec<Event> {
         if self.watch.changes().is_empty() {
             return Vec::new();
         }
+        let Ok(number) = self.number() else {
+            return Vec::new();
+        };
         let mut events = Vec::new();
         for (interface, open) in &mut self.open {
             let Ok(mut now) = facts(interface) else {
@@ -90,7 +99,7 @@ impl Uplinks {
             // The shield's rules name both.
             if (now.ifindex, &now.addresses) != (open.last.ifindex, &open.last.addresses) {
                 open.shield = None;
-                open.shield = shield(&mut now);
+                open.shield = shield(&mut now, number);
             }
             open.last = now.clone();
             events.push(Event::UplinkChanged {
@@ -108,8 +117,10 @@ impl AsFd for Uplinks {
     }
 }
 
-fn shield(facts: &mut UplinkFacts) -> Option<Shield> {
-    match Shield::raise(&facts.interface, facts.ifindex, &facts.addresses) {
+/// `number` tells the shields of several keepers on one interface apart.
+fn shield(facts: &mut UplinkFacts, number: u32) -> Option<Shield> {
+    let name = format!("{}-{number}", facts.interface);
+    match Shield::raise(&name, facts.ifindex, &facts.addresses) {
         Ok(shield) => {
             facts.unshielded = None;
             Some(shield)
