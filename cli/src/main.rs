@@ -22,6 +22,9 @@ const OWN_ERROR: u8 = 125;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Keeper { .. } | Command::Engine { .. }) {
+        end_with_the_reader();
+    }
     let own_error = match &cli.command {
         Command::Run(_) | Command::Exec(_) => OWN_ERROR,
         _ => 1,
@@ -33,6 +36,16 @@ fn main() -> ExitCode {
             ExitCode::from(own_error)
         }
     }
+}
+
+/// A listing whose reader has gone ends quietly, as every filter does. Sockets are written with
+/// `MSG_NOSIGNAL`, so an engine that has gone is still an error that is told.
+#[allow(unsafe_code, reason = "a signal's disposition is the whole process's")]
+fn end_with_the_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default disposition runs no code of ours.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    debug_assert!(restored.is_ok());
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {

@@ -134,6 +134,7 @@ fn is_running(pid: u32) -> bool {
 
 /// `pontoon keeper`.
 pub(crate) fn keeper(leave: bool) -> Result<u8, Failure> {
+    raise_file_limit()?;
     let mut engine = Command::new(own_program()?);
     engine.arg("engine");
     if leave {
@@ -142,6 +143,14 @@ pub(crate) fn keeper(leave: bool) -> Result<u8, Failure> {
     let status = pontoon_engine::io::keeper::run(engine)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.unwrap_or(1))
+}
+
+/// Keeper and engine hold some descriptors for each container; the usual soft limit is for programs
+/// that use select(2).
+fn raise_file_limit() -> Result<(), Failure> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 /// `pontoon engine`.
@@ -188,14 +197,31 @@ fn own_program() -> io::Result<std::path::PathBuf> {
     std::env::current_exe()
 }
 
-/// Lets a process live on without its parent's terminal.
+/// Lets a process live on without its parent's terminal and files.
 #[allow(unsafe_code, reason = "pre_exec runs between fork and exec")]
 pub(crate) fn detach(command: &mut Command) {
-    // SAFETY: `setsid` is async-signal-safe, and nothing else is called.
+    // SAFETY: `setsid` and `close_range` are async-signal-safe, and nothing else is called.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
-            Ok(())
+            let at_exec = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+            close_range(at_exec)
         });
+    }
+}
+
+/// Closes the files that this process was started with beyond the three standard ones: what outlives
+/// its caller must not hold the caller's locks and pipes.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    close_range(0)
+}
+
+#[allow(unsafe_code, reason = "close_range has no wrapper")]
+fn close_range(flags: libc::c_int) -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the call takes no pointers; who calls owns no descriptor that is closed here.
+    match unsafe { libc::close_range(FIRST, libc::c_uint::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -27,6 +27,17 @@ impl User {
         command
     }
 
+    /// A shell that finds Pontoon as `$PONTOON`.
+    fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .env("PONTOON", pontoon())
+            .env("XDG_RUNTIME_DIR", &self.directory)
+            .stdin(Stdio::null());
+        command
+    }
+
     fn try_run(&self, arguments: &[&str]) -> Output {
         self.command(arguments)
             .output()
@@ -621,13 +632,8 @@ fn the_container_that_started_the_engine_takes_nobody_with_it() {
 #[test]
 fn a_shell_that_becomes_a_container_keeps_its_jobs() {
     let user = User::new("jobs");
-    let script = "sleep 60 & echo $!; exec \"$0\" run -- true";
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", script])
-        .arg(pontoon())
-        .env("XDG_RUNTIME_DIR", &user.directory)
-        .stderr(Stdio::null());
+    let script = "sleep 60 & echo $!; exec \"$PONTOON\" run -- true";
+    let mut shell = user.shell(script);
     let mut shell = shell.stdout(Stdio::piped()).spawn().expect("sh");
     let mut job = String::new();
     let mut stdout = std::io::BufReader::new(shell.stdout.take().expect("piped"));
@@ -635,4 +641,67 @@ fn a_shell_that_becomes_a_container_keeps_its_jobs() {
     assert!(shell.wait().expect("own child").success());
     let ended = Command::new("kill").arg(job.trim()).status();
     assert!(ended.expect("kill").success(), "the job was still there");
+}
+
+#[test]
+fn a_listing_whose_reader_is_gone_ends_quietly() {
+    let user = User::new("pipe");
+    user.run(&["network", "create", "keep"]);
+    let mut listing = user.command(&["network", "ls", "--json"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = listing.stdout(writer).output().expect("pontoon can be run");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn what_runs_on_holds_none_of_its_callers_files() {
+    let user = User::new("held");
+    let script = "exec 9>\"$XDG_RUNTIME_DIR/held\"; \"$PONTOON\" run -d -- sleep 60";
+    let status = user.shell(script).stdout(Stdio::null()).status();
+    assert!(status.expect("sh").success());
+    let held = user.directory.join("held");
+    let processes = user.processes();
+    assert_eq!(processes.len(), 4, "keeper, engine, monitor, command");
+    for process in processes {
+        let files = std::fs::read_dir(format!("/proc/{process}/fd")).expect("own process");
+        let holds = files
+            .flatten()
+            .any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path == held));
+        assert!(!holds, "process {process} holds it");
+    }
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn a_command_gets_its_callers_files_and_no_others() {
+    let user = User::new("given");
+    user.run(&["network", "create", "keep"]);
+    let list = "exec 9</dev/null; for f in /proc/$$/fd/*; do echo \"$f\"; done | sed 's/.*\\///'";
+    let files = |before: &str| {
+        let script = format!("exec 8</dev/null; exec {before} sh -c \"$0\"");
+        let mut shell = user.shell(&script);
+        let output = shell.arg(list).stdin(Stdio::null()).output().expect("sh");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let without = files("");
+    assert!(without.contains("8\n9\n"), "{without}");
+    assert_eq!(files("\"$PONTOON\" run --"), without);
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn an_engine_that_is_told_to_end_ends_everything() {
+    for (signal, test) in [("TERM", "term"), ("INT", "int"), ("HUP", "hup")] {
+        let user = User::new(test);
+        user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+        let status: serde_json::Value =
+            serde_json::from_str(&user.run(&["status", "--json"])).expect("JSON");
+        let engine = status["engine"]["pid"].to_string();
+        let sent = Command::new("kill").args(["-s", signal, &engine]).status();
+        assert!(sent.expect("kill").success());
+        wait_for(|| user.processes().is_empty(), "everything to end");
+        assert!(!user.directory.join("pontoon/api.sock").exists());
+    }
 }

@@ -56,6 +56,9 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
         remove: args.rm,
         unguarded: args.join.no_guard,
     };
+    if args.detach {
+        start::close_inherited()?;
+    }
     let client = start::engine_for_container()?;
     if args.detach {
         monitor::in_background(client, spec, &becoming)

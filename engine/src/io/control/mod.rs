@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SigSet, Signal};
 
 use super::fdpass::Channel;
 use super::keeper::protocol::Event;
@@ -66,7 +67,7 @@ enum Word {
     MaybeLeave,
     /// A client has gone.
     ClientGone,
-    /// Everything has been ended.
+    /// Everything is to end, or has.
     End,
 }
 
@@ -82,6 +83,8 @@ struct Engine {
 /// Another engine runs for `directory` ([`io::ErrorKind::AlreadyExists`]), or the keeper, the sockets
 /// or the threads cannot be had.
 pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
+    // Before there are threads: they inherit what is blocked.
+    let signals = block_signals()?;
     let _lock = lock(directory)?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;
     let control = Control::start(keeper, stay).map_err(io::Error::other)?;
@@ -92,6 +95,14 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     let listener = Listener::open(directory)?;
     let socket = listener.path().to_owned();
     let (words, word) = unbounded();
+    let told = words.clone();
+    thread::Builder::new()
+        .name("pontoon-signals".to_owned())
+        .spawn(move || {
+            // Whatever comes, one is enough.
+            let _ = signals.wait();
+            let _ = told.send(Word::End);
+        })?;
     let shared = Arc::clone(&engine);
     thread::Builder::new()
         .name("pontoon-api".to_owned())
@@ -257,6 +268,15 @@ fn hold(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Signals that end the engine as `shutdown` does.
+fn block_signals() -> io::Result<SigSet> {
+    let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    set.thread_block()?;
+    Ok(set)
 }
 
 /// Makes the runtime directory and takes its lock. An engine that holds it but serves nobody is leaving.
