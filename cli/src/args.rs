@@ -29,7 +29,7 @@ pub(crate) enum Command {
         #[arg(required = true)]
         names: Vec<String>,
         /// Seconds to wait before SIGKILL
-        #[arg(short, long, default_value_t = 10)]
+        #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
         time: u64,
     },
     /// Remove containers

@@ -3,14 +3,10 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use pontoon_engine::control::Invalid;
 use pontoon_engine::control::api::{Answer, Reply, Request};
 use pontoon_engine::io::control::transport::{Connection, MAX_REPLY, runtime_directory};
-
-/// How long an answer may take: a stop waits for the container.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why a command fails: what, where, why.
 #[derive(Debug)]
@@ -72,7 +68,7 @@ impl Client {
     /// Connects to the engine, if one runs and is not about to end. It stays while the client does.
     pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
         let greeted = Connection::open(&runtime_directory()).and_then(|connection| {
-            connection.set_patience(PATIENCE)?;
+            connection.set_patience(Request::Hello.patience())?;
             connection.send(&Request::Hello, &[])?;
             let answer = connection.receive::<Answer>(MAX_REPLY)?;
             Ok((connection, answer))
@@ -99,6 +95,7 @@ impl Client {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let lost = |error| Failure::own("the engine does not answer", error);
+        self.0.set_patience(request.patience()).map_err(lost)?;
         self.0.send(request, fds).map_err(lost)?;
         match self.0.receive::<Answer>(MAX_REPLY).map_err(lost)? {
             Some((answer, fds)) => Ok((answer?, fds)),

@@ -305,6 +305,18 @@ fn names_addresses_and_ports_are_checked() {
             &["run", "-p", "8080-80", "--", "true"],
             "Invalid containerPort",
         ),
+        (
+            &["run", "-p", "[::1]:8080:80", "--", "true"],
+            "only IPv4 addresses",
+        ),
+        (
+            &["run", "--add-host", "x:notanip", "--", "true"],
+            "expected NAME:ADDRESS",
+        ),
+        (
+            &["run", "--add-host", "x\ny:192.0.2.1", "--", "true"],
+            "expected NAME:ADDRESS",
+        ),
         (&["network", "create", "lab"], "already exists"),
         (
             &["network", "create", "a", "--subnet", "10.99.0.0/25"],
@@ -678,7 +690,7 @@ fn what_runs_on_holds_none_of_its_callers_files() {
 fn a_command_gets_its_callers_files_and_no_others() {
     let user = User::new("given");
     user.run(&["network", "create", "keep"]);
-    let list = "exec 9</dev/null; for f in /proc/$$/fd/*; do echo \"$f\"; done | sed 's/.*\\///'";
+    let list = "exec 9</dev/null; exec ls /proc/self/fd";
     let files = |before: &str| {
         let script = format!("exec 8</dev/null; exec {before} sh -c \"$0\"");
         let mut shell = user.shell(&script);

@@ -12,6 +12,7 @@ mod first;
 mod monitor;
 
 use std::ffi::CString;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -28,6 +29,9 @@ const CANNOT_EXECUTE: u8 = 126;
 /// The command does not exist.
 const NOT_FOUND: u8 = 127;
 
+/// What stands for the gateway's address in `--add-host`, as in Docker.
+const HOST_GATEWAY: &str = "host-gateway";
+
 /// What the first process is to become.
 struct Becoming {
     command: Vec<String>,
@@ -40,7 +44,7 @@ struct Becoming {
 pub(crate) fn run(args: Run) -> Result<u8, Failure> {
     let becoming = Becoming {
         environment: pairs("--env", &args.env, '=')?,
-        add_host: pairs("--add-host", &args.add_host, ':')?,
+        add_host: hosts(&args.add_host)?,
         workdir: args.workdir,
         command: args.command,
     };
@@ -139,6 +143,20 @@ fn become_command(command: &[String], environment: &[(String, String)]) -> u8 {
     } else {
         CANNOT_EXECUTE
     }
+}
+
+/// Reads `--add-host` arguments.
+fn hosts(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let hosts = pairs("--add-host", texts, ':')?;
+    for (name, address) in &hosts {
+        let known = address == HOST_GATEWAY || address.parse::<IpAddr>().is_ok();
+        if !known || name.contains(char::is_whitespace) {
+            let shown = format!("{}:{}", name.escape_default(), address.escape_default());
+            let why = format!("{shown}: expected NAME:ADDRESS or NAME:{HOST_GATEWAY}");
+            return Err(Failure::own("--add-host", why));
+        }
+    }
+    Ok(hosts)
 }
 
 /// Splits `NAME=VALUE` arguments.

@@ -18,7 +18,7 @@ use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
 
 use super::first::{self, Plugged};
-use super::{Becoming, Failure};
+use super::{Becoming, Failure, HOST_GATEWAY};
 use crate::client::Client;
 
 /// Signals that are passed on to the command.
@@ -265,7 +265,7 @@ fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
     let _ = writeln!(text, "{address}\t{name}");
     for (name, address) in more {
         let gateway = container.gateway.to_string();
-        let address = if address == "host-gateway" {
+        let address = if address == HOST_GATEWAY {
             &gateway
         } else {
             address

@@ -1,6 +1,7 @@
 //! What clients and the engine say to each other. One JSON value each way.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,18 @@ pub enum Request {
     Status,
     /// End everything.
     ShutDown,
+}
+
+impl Request {
+    /// How long the answer may take.
+    pub fn patience(&self) -> Duration {
+        /// Longest operation that waits for nothing but the kernel and the keeper.
+        const WORK: Duration = Duration::from_secs(120);
+        match self {
+            Self::Stop { seconds, .. } => WORK.saturating_add(Duration::from_secs(*seconds)),
+            _ => WORK,
+        }
+    }
 }
 
 /// What `rm` does with a container that still runs.

@@ -4,7 +4,7 @@
 //! ([`State::forget`], [`State::remove_network`]), so that the shell can undo what it could not carry
 //! out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -227,14 +227,24 @@ impl State {
             .as_deref()
             .map(|text| self.check_mac(&spec.network, text));
         let wanted_mac = wanted_mac.transpose()?;
+        let held = self.macs(&spec.network);
         let network = self
             .networks
             .get_mut(&spec.network)
             .ok_or_else(|| no_such_network(&spec.network))?;
+        let is_free = |address| wanted_mac.is_some() || !held.contains(&MacAddr::for_ipv4(address));
         let address = match spec.ip {
             Some(address) => network.addresses.take(address)?,
-            None => network.addresses.allocate()?,
+            None => allocate(&mut network.addresses, is_free)?,
         };
+        if !is_free(address) {
+            network.addresses.release(address);
+            let what = format!(
+                "{address}: its hardware address {} is in use already; give another with --mac-address",
+                MacAddr::for_ipv4(address)
+            );
+            return Err(Invalid::new("--ip", what));
+        }
         self.last_port += 1;
         let container = Container {
             id: id(random),
@@ -257,16 +267,15 @@ impl State {
         PortId(self.last_port)
     }
 
-    /// The container of that name, or whose id begins so.
+    /// The container of that name, or the only one whose id begins so.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or several ids begin so.
     pub fn container(&self, name: &str) -> Result<&Container, Invalid> {
         let by_id = || {
-            let long_enough = name.len() >= 4;
-            self.containers
-                .values()
-                .find(|c| long_enough && c.id.starts_with(name))
+            let begins = |c: &&Container| name.len() >= 4 && c.id.starts_with(name);
+            let mut found = self.containers.values().filter(begins);
+            found.next().filter(|_| found.next().is_none())
         };
         self.containers.get(name).or_else(by_id).ok_or_else(|| {
             let shown: String = name
@@ -416,21 +425,19 @@ impl State {
         if !mac.is_valid_source() {
             return Err(invalid("not a single host's address"));
         }
-        let gateway = self
-            .networks
-            .get(network)
-            .is_some_and(|n| n.gateway_mac() == mac);
-        let running = |c: &&Container| c.network == network && c.phase == Phase::Running;
-        let taken = self
-            .containers
-            .values()
-            .filter(running)
-            .any(|c| c.mac == mac);
-        if gateway || taken {
+        if self.macs(network).contains(&mac) {
             Err(invalid("already in use"))
         } else {
             Ok(mac)
         }
+    }
+
+    /// The hardware addresses that a network's gateway and containers have.
+    fn macs(&self, network: &str) -> BTreeSet<MacAddr> {
+        let gateway = self.networks.get(network).map(Network::gateway_mac);
+        let running = |c: &&Container| c.network == network && c.phase == Phase::Running;
+        let containers = self.containers.values().filter(running).map(|c| c.mac);
+        gateway.into_iter().chain(containers).collect()
     }
 
     /// Fills in the host ports that were left open, and checks that nobody has the others.
@@ -438,6 +445,10 @@ impl State {
         let mut chosen: Vec<PublishSpec> = Vec::new();
         for spec in wanted {
             let mut spec = spec.clone();
+            if spec.address.is_ipv6() {
+                let what = format!("{}: only IPv4 addresses are supported", spec.address);
+                return Err(Invalid::new("--publish", what));
+            }
             let held = |port: u16, chosen: &[PublishSpec]| {
                 let other = |p: &&PublishSpec| collides(p, &spec, port);
                 let running = self
@@ -475,6 +486,24 @@ impl State {
         }
         Ok(chosen)
     }
+}
+
+/// The next free address that will do.
+fn allocate(
+    addresses: &mut Allocator,
+    will_do: impl Fn(Ipv4Addr) -> bool,
+) -> Result<Ipv4Addr, Invalid> {
+    let mut skipped = Vec::new();
+    let found = loop {
+        match addresses.allocate() {
+            Ok(address) if !will_do(address) => skipped.push(address),
+            other => break other,
+        }
+    };
+    for address in skipped {
+        addresses.release(address);
+    }
+    found
 }
 
 fn collides(held: &PublishSpec, wanted: &PublishSpec, port: u16) -> bool {
@@ -556,5 +585,81 @@ fn parse_mtu(mtu: Option<u32>) -> Result<u16, Invalid> {
             "--mtu",
             format!("{mtu}: must be from {MIN_MTU} to 65535"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str) -> AttachSpec {
+        AttachSpec {
+            name: Some(name.to_owned()),
+            network: DEFAULT_NETWORK.to_owned(),
+            ifname: "eth0".to_owned(),
+            ip: None,
+            mac: None,
+            publish: Vec::new(),
+            command: String::new(),
+            pid: None,
+            remove: false,
+            unguarded: false,
+        }
+    }
+
+    fn state() -> State {
+        let mut state = State::default();
+        let network = NetworkSpec {
+            name: DEFAULT_NETWORK.to_owned(),
+            subnet: Some("10.0.0.0/29".to_owned()),
+            ..NetworkSpec::default()
+        };
+        state.create_network(&network, &[], [0; 4]).unwrap();
+        state
+    }
+
+    #[test]
+    fn nobody_gets_a_hardware_address_that_was_given_by_hand() {
+        let mut state = state();
+        let mut first = spec("first");
+        first.mac = Some(MacAddr::for_ipv4(Ipv4Addr::new(10, 0, 0, 3)).to_string());
+        state.create_container(first, 0, [1; 4]).unwrap();
+        let second = state.create_container(spec("second"), 0, [2; 4]).unwrap();
+        assert_eq!(second.address, Ipv4Addr::new(10, 0, 0, 4));
+        let mut third = spec("third");
+        third.ip = Some(Ipv4Addr::new(10, 0, 0, 3).into());
+        let error = state.create_container(third, 0, [3; 4]).unwrap_err();
+        assert!(error.reason.contains("--mac-address"), "{error}");
+        let free =
+            ["a", "b", "c"].map(|name| state.create_container(spec(name), 0, [4; 4]).is_ok());
+        assert_eq!(free, [true, true, false], "10.0.0.5 and 10.0.0.6");
+    }
+
+    #[test]
+    fn a_status_that_is_told_late_counts() {
+        let mut state = state();
+        state.create_container(spec("a"), 0, [1; 4]).unwrap();
+        state.end("a", 137);
+        state.end("a", 3);
+        assert_eq!(state.container("a").unwrap().phase, Phase::Exited(3));
+    }
+
+    #[test]
+    fn an_id_names_a_container_only_when_no_other_begins_so() {
+        let mut state = state();
+        state.create_container(spec("a"), 0, [1, 0, 0, 0]).unwrap();
+        let id = state.container("a").unwrap().id.clone();
+        assert_eq!(state.container(&id[..16]).unwrap().name, "a");
+        state.create_container(spec("b"), 0, [1, 0, 0, 1]).unwrap();
+        assert!(state.container(&id[..16]).is_err());
+        assert_eq!(state.container(&id).unwrap().name, "a");
+    }
+
+    #[test]
+    fn a_port_on_an_address_that_cannot_work_is_refused() {
+        let mut wanted = spec("a");
+        wanted.publish = super::super::publish::parse("[::1]:8080:80").unwrap();
+        let error = state().create_container(wanted, 0, [1; 4]).unwrap_err();
+        assert_eq!(error.field, "--publish");
     }
 }
