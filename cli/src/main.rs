@@ -117,6 +117,12 @@ fn attach(args: Attach) -> Result<u8, Failure> {
     };
     let target = std::fs::File::open(&path)
         .map_err(|error| Failure::own(&format!("network namespace {}", path.display()), error))?;
+    if !is_network_namespace(&target) {
+        return Err(Failure::own(
+            &path.display().to_string(),
+            "not a network namespace",
+        ));
+    }
     let client = start::engine_for_container()?;
     let spec = AttachSpec {
         name: Some(args.name),
@@ -137,6 +143,15 @@ fn attach(args: Attach) -> Result<u8, Failure> {
     };
     println!("{}", container.id);
     Ok(0)
+}
+
+/// `NS_GET_NSTYPE` of ioctl_ns(2).
+#[allow(unsafe_code, reason = "the ioctl has no wrapper")]
+fn is_network_namespace(file: &std::fs::File) -> bool {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the descriptor is open; the call takes no pointer.
+    let kind = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(file), NS_GET_NSTYPE) };
+    kind == libc::CLONE_NEWNET
 }
 
 fn act(request: Request) -> Result<u8, Failure> {

@@ -717,3 +717,33 @@ fn an_engine_that_is_told_to_end_ends_everything() {
         assert!(!user.directory.join("pontoon/api.sock").exists());
     }
 }
+
+#[test]
+fn a_command_of_another_identity_can_read_its_files() {
+    let user = User::new("umask");
+    let script = "umask 077; \"$PONTOON\" run -- stat -c %a /etc/hosts /etc/resolv.conf";
+    let output = user.shell(script).output().expect("sh");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "644\n644\n");
+}
+
+#[test]
+fn a_container_that_cannot_be_settled_is_not_left() {
+    let user = User::new("unsettled");
+    user.run(&["network", "create", "keep"]);
+    // Room for the directory of a container, but for no file: nothing can be written there.
+    let script = "ulimit -f 0; trap '' XFSZ; \"$PONTOON\" run --name a -- true";
+    let output = user.shell(script).output().expect("sh");
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(user.run(&["ps", "-a", "-q"]), "");
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn what_is_no_network_namespace_is_not_attached() {
+    let user = User::new("nons");
+    for path in ["/etc/hosts", "/proc/self/ns/user"] {
+        let error = user.refused(&["attach", "--netns", path, "--name", "a"]);
+        assert!(error.contains("not a network namespace"), "{error}");
+    }
+    assert_eq!(user.processes(), [""; 0], "nothing was started for it");
+}

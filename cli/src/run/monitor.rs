@@ -1,10 +1,11 @@
 //! The monitor of a container.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use pontoon_engine::control::api::{AttachSpec, ContainerView, Reply, Request};
+use pontoon_engine::control::api::{AttachSpec, ContainerView, RemoveMode, Reply, Request};
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
 
@@ -141,7 +142,17 @@ impl Running {
             }
         };
         drop(theirs);
-        let plugged = plug(client, &ours, first, &mut spec, becoming, &files);
+        let plugged = plug(client, &ours, first, &mut spec).and_then(|view| {
+            let settled = settle_in(&ours, &view, becoming, &files);
+            if settled.is_err() {
+                // The first error is the one to tell.
+                let _ = client.ask(&Request::Remove {
+                    name: view.id.clone(),
+                    mode: RemoveMode::Force,
+                });
+            }
+            settled.map(|()| view)
+        });
         match plugged {
             Ok(view) => Ok(Self {
                 first,
@@ -208,14 +219,12 @@ impl Running {
     }
 }
 
-/// Has the first process plugged in, and tells it so.
+/// Has the first process plugged in.
 fn plug(
     client: &Client,
     first: &Channel,
     pid: Pid,
     spec: &mut AttachSpec,
-    becoming: &Becoming,
-    files: &Path,
 ) -> Result<ContainerView, Failure> {
     let Some(((), fds)) = first.receive::<()>()? else {
         return Err(Failure::own(
@@ -231,26 +240,33 @@ fn plug(
     let Reply::Container(view) = reply else {
         return Err(Failure::unexpected());
     };
-    let hosts = write_file(files, "hosts", &hosts(&view, &becoming.add_host))?;
-    let own = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let resolvers = write_file(files, "resolv.conf", &without_loopback(&own))?;
-    let replaced = vec![
-        ("/etc/hosts".to_owned(), hosts),
-        ("/etc/resolv.conf".to_owned(), resolvers),
-    ];
-    first.send(
-        &Plugged {
-            files: replaced,
-            ifname: view.ifname.clone(),
-        },
-        &[],
-    )?;
     Ok(view)
+}
+
+/// Tells the first process that it is plugged in, and gives it its files.
+fn settle_in(
+    first: &Channel,
+    view: &ContainerView,
+    becoming: &Becoming,
+    files: &Path,
+) -> Result<(), Failure> {
+    let hosts = write_file(files, "hosts", &hosts(view, &becoming.add_host))?;
+    let resolvers = write_file(files, "resolv.conf", &resolvers())?;
+    let plugged = Plugged {
+        files: vec![
+            ("/etc/hosts".to_owned(), hosts),
+            ("/etc/resolv.conf".to_owned(), resolvers),
+        ],
+        ifname: view.ifname.clone(),
+    };
+    Ok(first.send(&plugged, &[])?)
 }
 
 fn write_file(directory: &Path, name: &str, content: &str) -> Result<String, Failure> {
     let path = directory.join(name);
     fs::write(&path, content)?;
+    // The command may change its identity, whatever the umask was.
+    fs::set_permissions(&path, Permissions::from_mode(0o644))?;
     path.into_os_string()
         .into_string()
         .map_err(|_| Failure::own("XDG_RUNTIME_DIR", "is not UTF-8"))
@@ -273,6 +289,28 @@ fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
         let _ = writeln!(text, "{address}\t{name}");
     }
     text
+}
+
+/// The host's resolvers, as far as containers can reach them. Where only systemd-resolved's own listener
+/// is named, those that it asks, as Docker does.
+fn resolvers() -> String {
+    const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
+    let read = |path: &str| without_loopback(&fs::read_to_string(path).unwrap_or_default());
+    let own = read("/etc/resolv.conf");
+    if names_a_server(&own) {
+        return own;
+    }
+    let upstream = read(UPSTREAM);
+    if names_a_server(&upstream) {
+        upstream
+    } else {
+        own
+    }
+}
+
+fn names_a_server(resolvers: &str) -> bool {
+    let keyword = |line: &str| line.split_whitespace().next() == Some("nameserver");
+    resolvers.lines().any(keyword)
 }
 
 /// `/etc/resolv.conf` as Docker gives it to containers of the default bridge: without resolvers that
