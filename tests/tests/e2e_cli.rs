@@ -747,3 +747,41 @@ fn what_is_no_network_namespace_is_not_attached() {
     }
     assert_eq!(user.processes(), [""; 0], "nothing was started for it");
 }
+
+#[test]
+fn what_was_executed_in_a_container_ends_with_it() {
+    let user = User::new("execs");
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    let mut child = user
+        .command(&["exec", "a", "--", "sh", "-c", "echo ready; exec sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pontoon can be run");
+    let mut line = [0; 6];
+    let stdout = child.stdout.as_mut().expect("piped");
+    std::io::Read::read_exact(stdout, &mut line).expect("a line");
+    user.run(&["rm", "-f", "a"]);
+    assert_eq!(child.wait().expect("own child").code(), Some(137));
+    wait_for(|| user.processes().is_empty(), "everything to end");
+}
+
+#[test]
+fn exec_passes_signals_and_works_where_the_user_is() {
+    let user = User::new("execsig");
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    let script = "trap 'exit 4' TERM; pwd; while :; do sleep 0.05; done";
+    let mut child = user
+        .command(&["exec", "a", "--", "sh", "-c", script])
+        .current_dir("/usr")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pontoon can be run");
+    let mut line = [0; 5];
+    let stdout = child.stdout.as_mut().expect("piped");
+    std::io::Read::read_exact(stdout, &mut line).expect("a line");
+    assert_eq!(&line, b"/usr\n");
+    let sent = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(sent.expect("kill").success());
+    assert_eq!(child.wait().expect("own child").code(), Some(4));
+    user.run(&["shutdown"]);
+}

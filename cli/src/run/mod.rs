@@ -5,11 +5,15 @@
 //! namespace, makes its own namespaces inside of it, hands its network namespace to the monitor, waits
 //! until it is plugged in, and becomes the command.
 //!
+//! `exec` is two processes as well, so that its command ends with the container.
+//!
 //! The monitor is a child subreaper: when the command ends, whatever it left behind is ended too, and
 //! with the last process the namespace goes.
 
+mod exec;
 mod first;
 mod monitor;
+mod watch;
 
 use std::ffi::CString;
 use std::net::IpAddr;
@@ -17,12 +21,13 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use pontoon_engine::control::api::{AttachSpec, ContainerView, Reply, Request};
+use pontoon_engine::control::api::{AttachSpec, Reply, Request};
 use pontoon_engine::io::namespace::{Inside, enter};
 
-use crate::args::{Exec, Host, Run, publish};
+use crate::args::{Host, Run, publish};
 use crate::client::{Client, Failure};
 use crate::start;
+pub(crate) use exec::exec;
 
 /// The command cannot be executed; Docker's and every shell's exit status for it.
 const CANNOT_EXECUTE: u8 = 126;
@@ -69,44 +74,6 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
     } else {
         monitor::in_foreground(client, spec, &becoming)
     }
-}
-
-/// `exec`.
-pub(crate) fn exec(args: &Exec) -> Result<u8, Failure> {
-    let client = Client::open()?;
-    let request = Request::Container {
-        name: args.name.clone(),
-    };
-    let Reply::Container(container) = client.ask(&request)? else {
-        return Err(Failure::unexpected());
-    };
-    enter_container(&container)?;
-    Ok(become_command(&args.command, &[]))
-}
-
-/// Enters the namespaces of a container's first process.
-fn enter_container(container: &ContainerView) -> Result<(), Failure> {
-    let pid = container.pid.ok_or_else(|| {
-        Failure::own(
-            &container.name,
-            "has no process of its own here (it was attached or has ended)",
-        )
-    })?;
-    let open = |kind: &str| {
-        let path = format!("/proc/{pid}/ns/{kind}");
-        std::fs::File::open(&path).map_err(|error| Failure::own(&path, error))
-    };
-    let (user, net, mount) = (open("user")?, open("net")?, open("mnt")?);
-    let own = std::fs::metadata("/proc/self/ns/user")?;
-    let same = std::os::unix::fs::MetadataExt::ino(&own)
-        == std::os::unix::fs::MetadataExt::ino(&user.metadata()?);
-    enter(Inside {
-        user: (!same).then_some(user.as_fd()),
-        net: Some(net.as_fd()),
-    })?;
-    nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|error| Failure::own("enter the mount namespace", error))?;
-    Ok(())
 }
 
 /// `host`.

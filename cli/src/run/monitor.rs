@@ -2,39 +2,25 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid};
 use pontoon_engine::control::api::{AttachSpec, ContainerView, RemoveMode, Reply, Request};
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
 
 use super::first::{self, Plugged};
+use super::watch::{self, fork_here, pidfd};
 use super::{Becoming, Failure, HOST_GATEWAY};
 use crate::client::Client;
-
-/// Signals that are passed on to the command.
-const PASSED_ON: [Signal; 8] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGWINCH,
-    Signal::SIGCONT,
-];
-/// `si_code` of signals that the kernel itself sends, for one the terminal's.
-const SI_KERNEL: i32 = 0x80;
 
 /// How long the monitor tries to report the command's end.
 const REPORT: Duration = Duration::from_secs(5);
@@ -126,7 +112,7 @@ impl Running {
         let files = runtime_directory().join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&files)?;
         settle(&files.join("log"));
-        let signals = watch_signals()?;
+        let signals = watch::signals()?;
         nix::sys::prctl::set_child_subreaper(true)?;
         let (ours, theirs) = Channel::pair()?;
         let others = children();
@@ -174,7 +160,7 @@ impl Running {
     ///
     /// No connection is held meanwhile: the engine serves a bounded number, and closes silent ones.
     fn wait(self) -> Result<u8, Failure> {
-        let status = self.wait_for_first()?;
+        let status = watch::wait_for(self.first, &self.signals, None)?;
         end_leftovers(&self.others);
         self.report(status);
         let _ = fs::remove_dir_all(&self.files);
@@ -194,27 +180,6 @@ impl Running {
                 return;
             }
             thread::sleep(REPORT_EVERY);
-        }
-    }
-
-    fn wait_for_first(&self) -> Result<u8, Failure> {
-        loop {
-            match self.signals.read_signal() {
-                Ok(Some(info)) if info.ssi_signo == Signal::SIGCHLD as u32 => {
-                    if let Some(status) = reap(self.first)? {
-                        return Ok(status);
-                    }
-                }
-                Ok(Some(info)) if info.ssi_code != SI_KERNEL => {
-                    if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
-                        // A command that has just ended needs no signal.
-                        let _ = kill(self.first, signal);
-                    }
-                }
-                // The terminal has sent it to the command as well.
-                Ok(Some(_) | None) | Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(Failure::own("wait for the command", error)),
-            }
         }
     }
 }
@@ -327,31 +292,6 @@ fn without_loopback(own: &str) -> String {
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
-fn watch_signals() -> io::Result<SignalFd> {
-    let mut set: SigSet = PASSED_ON.into_iter().collect();
-    set.add(Signal::SIGCHLD);
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?)
-}
-
-/// Takes in every child that has ended. Returns the exit status of the first process when it is among
-/// them, as a shell would show it.
-fn reap(first: Pid) -> Result<Option<u8>, Failure> {
-    let mut status = None;
-    loop {
-        let ended = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => (pid, code as u8),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as u8),
-            Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return Ok(status),
-            Ok(_) | Err(nix::Error::EINTR) => continue,
-            Err(error) => return Err(Failure::own("wait for the command", error)),
-        };
-        if ended.0 == first {
-            status = Some(ended.1);
-        }
-    }
-}
-
 /// Ends the processes that the command left behind, and theirs, which all become this one's children.
 fn end_leftovers(others: &[i32]) {
     loop {
@@ -373,23 +313,4 @@ fn children() -> Vec<i32> {
     let pids = fs::read_to_string(path).unwrap_or_default();
     let pids = pids.split_whitespace();
     pids.filter_map(|pid| pid.parse().ok()).collect()
-}
-
-#[allow(unsafe_code, reason = "fork")]
-fn fork_here() -> Result<ForkResult, Failure> {
-    // SAFETY: the command line has a single thread, so the child may do whatever the parent could.
-    unsafe { fork() }.map_err(|error| Failure::own("fork", error))
-}
-
-#[allow(unsafe_code, reason = "pidfd_open has no wrapper")]
-fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes no pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made the descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    debug_assert!(fd.as_raw_fd() >= 0);
-    Ok(fd)
 }

@@ -1,0 +1,78 @@
+//! `exec`: a command in the namespaces of a container. It ends with the container.
+
+use std::os::fd::AsFd;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
+use pontoon_engine::control::api::{Reply, Request};
+use pontoon_engine::io::namespace::{Inside, enter};
+
+use super::watch::{self, fork_here, pidfd};
+use super::{Failure, become_command};
+use crate::args::Exec;
+use crate::client::Client;
+
+/// `exec`.
+pub(crate) fn exec(args: &Exec) -> Result<u8, Failure> {
+    let client = Client::open()?;
+    let request = Request::Container {
+        name: args.name.clone(),
+    };
+    let Reply::Container(container) = client.ask(&request)? else {
+        return Err(Failure::unexpected());
+    };
+    drop(client);
+    let pid = container.pid.map(Pid::from_raw).ok_or_else(|| {
+        Failure::own(
+            &container.name,
+            "has no process of its own here (it was attached or has ended)",
+        )
+    })?;
+    let container = pidfd(pid)?;
+    let (signals, parent) = (watch::signals()?, getpid());
+    match fork_here()? {
+        ForkResult::Parent { child } => watch::wait_for(child, &signals, Some(container)),
+        ForkResult::Child => {
+            let code = become_inside(pid, parent, &args.command).unwrap_or_else(|error| {
+                eprintln!("pontoon: {error}");
+                crate::OWN_ERROR
+            });
+            std::process::exit(i32::from(code));
+        }
+    }
+}
+
+/// Returns only when it cannot become the command.
+fn become_inside(container: Pid, parent: Pid, command: &[String]) -> Result<u8, Failure> {
+    enter_container(container)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        return Ok(crate::OWN_ERROR);
+    }
+    SigSet::all().thread_unblock()?;
+    Ok(become_command(command, &[]))
+}
+
+/// Enters the namespaces of a container's first process.
+fn enter_container(pid: Pid) -> Result<(), Failure> {
+    let here = std::env::current_dir();
+    let open = |kind: &str| {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        std::fs::File::open(&path).map_err(|error| Failure::own(&path, error))
+    };
+    let (user, net, mount) = (open("user")?, open("net")?, open("mnt")?);
+    let own = std::fs::metadata("/proc/self/ns/user")?;
+    let same = std::os::unix::fs::MetadataExt::ino(&own)
+        == std::os::unix::fs::MetadataExt::ino(&user.metadata()?);
+    enter(Inside {
+        user: (!same).then_some(user.as_fd()),
+        net: Some(net.as_fd()),
+    })?;
+    nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|error| Failure::own("enter the mount namespace", error))?;
+    // Entering it leads to its root, where a directory that is not there any more leaves the command.
+    if let Ok(here) = here {
+        let _ = std::env::set_current_dir(here);
+    }
+    Ok(())
+}
