@@ -11,11 +11,12 @@
 //! The engine leaves only while no client has a place, and gives none once it has decided to: a client
 //! whose first request is answered has an engine that stays for as long as the connection lasts.
 
+mod directory;
 mod operations;
 mod seats;
 pub mod transport;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -24,7 +25,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::fdpass::Channel;
@@ -32,20 +32,18 @@ use super::keeper::protocol::Event;
 use super::keeper::{ENGINE_FD, KeeperLink};
 use crate::control::Invalid;
 use crate::control::api::{Answer, Request};
+use directory::lock;
+pub use directory::make_private;
 use operations::Control;
 use seats::{Refused, Seats};
-use transport::{Connection, Listener, MAX_REPLY, MAX_REQUEST};
+use transport::{Connection, Listener, MAX_REQUEST};
 
 /// How long a client may be silent before its connection is closed.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long an engine that was started for a container waits for the first one.
 const FIRST_CONTAINER: Duration = Duration::from_secs(30);
-/// How long an engine waits for another one that is leaving.
-const TAKEOVER: Duration = Duration::from_secs(10);
-/// How often it looks meanwhile.
+/// How often it is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long another engine may take to say that it serves.
-const HELLO: Duration = Duration::from_secs(1);
 /// How long a monitor may take to tell that its container has ended.
 const REPORT: Duration = Duration::from_secs(2);
 /// Pause after a client could not be let in: files or memory are short.
@@ -277,62 +275,6 @@ fn block_signals() -> io::Result<SigSet> {
         .collect();
     set.thread_block()?;
     Ok(set)
-}
-
-/// Makes the runtime directory and takes its lock. An engine that holds it but serves nobody is leaving.
-fn lock(directory: &Path) -> io::Result<Flock<File>> {
-    make_private(directory)?;
-    let path = directory.join("lock");
-    let mut file = File::create(&path)?;
-    let end = Instant::now() + TAKEOVER;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, _)) => file,
-        };
-        if serves(directory) {
-            let what = "an engine runs already";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-        }
-        if Instant::now() > end {
-            let what = format!("{}: held by an engine that does not answer", path.display());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, what));
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-}
-
-fn serves(directory: &Path) -> bool {
-    let answer = Connection::open(directory).and_then(|engine| {
-        engine.set_patience(HELLO)?;
-        engine.send(&Request::Hello, &[])?;
-        engine.receive::<Answer>(MAX_REPLY)
-    });
-    matches!(answer, Ok(Some(_)))
-}
-
-/// Makes a directory that only this user can look into.
-///
-/// # Errors
-/// It belongs to somebody else, or cannot be made.
-pub fn make_private(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory);
-    made.map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
-    })?;
-    let metadata = fs::symlink_metadata(directory)?;
-    if !metadata.is_dir() || metadata.uid() != nix::unistd::getuid().as_raw() {
-        let what = format!(
-            "{}: belongs to another user; set XDG_RUNTIME_DIR to a directory of your own",
-            directory.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
-    }
-    Ok(())
 }
 
 #[allow(
