@@ -4,3 +4,4 @@ pub mod e2e;
 pub mod fuzz;
 pub mod lab;
 pub mod sim;
+pub mod wire;
