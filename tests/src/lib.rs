@@ -1,6 +1,7 @@
 //! Shared parts of the tests.
 
 pub mod e2e;
+pub mod flow_model;
 pub mod fuzz;
 pub mod lab;
 pub mod sim;
