@@ -4,5 +4,6 @@ pub mod e2e;
 pub mod flow_model;
 pub mod fuzz;
 pub mod lab;
+pub mod pcap;
 pub mod sim;
 pub mod wire;
