@@ -5,5 +5,6 @@ pub mod flow_model;
 pub mod fuzz;
 pub mod lab;
 pub mod pcap;
+pub mod samples;
 pub mod sim;
 pub mod wire;
