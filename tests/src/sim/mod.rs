@@ -3,6 +3,7 @@
 
 mod host;
 mod link;
+mod router;
 mod talk;
 mod world;
 

@@ -5,18 +5,20 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use pontoon_engine::config::{AddressOwner, PortId};
-use pontoon_packet::checksum::complete;
-use pontoon_packet::{Frame, Offload, Timestamp, build, icmp, parse};
+use pontoon_packet::{Offload, Timestamp};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 
 use super::host::Host;
+use super::router::too_big;
 use super::{Link, Program, Random, Talk};
-use crate::lab::{C1, C2, C3, EXTERNAL_MAC, Lab, ROUTER, ROUTER_MAC, UP};
+use crate::lab::{C1, C2, C3, Lab, UP};
 
 /// Bytes of each socket's buffers: more than an unscaled window.
 const BUFFER: usize = 96 * 1024;
+/// Between keep-alives: well under the 60 s for which smoltcp knows a neighbour.
+const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(25);
 /// The least time that a host sleeps when it wants to work at once but has nothing to send.
 const TICK: Duration = Duration::from_micros(100);
 
@@ -90,7 +92,7 @@ impl World {
 
     /// Listens on `host` for one connection. Gives back its number in `talks`.
     pub fn listen(&mut self, host: PortId, port: u16, does: Program) -> usize {
-        let mut socket = socket();
+        let mut socket = socket(self.link);
         let at = IpListenEndpoint { addr: None, port };
         socket.listen(at).expect("a fresh socket");
         let socket = self.host(host).sockets.add(socket);
@@ -104,7 +106,7 @@ impl World {
         remote: (Ipv4Addr, u16),
         does: Program,
     ) -> usize {
-        let mut socket = socket();
+        let mut socket = socket(self.link);
         let local = IpListenEndpoint {
             addr: Some(IpAddress::Ipv4(addr)),
             port,
@@ -236,6 +238,11 @@ impl World {
         }
     }
 
+    fn refusal(&self, port: PortId, bytes: &[u8], offload: Offload) -> Option<Vec<u8>> {
+        let mtu = self.narrow.filter(|_| port == UP)?;
+        too_big(mtu, bytes, offload)
+    }
+
     fn arrive(&mut self, flight: Flight) {
         let Flight {
             towards,
@@ -249,28 +256,11 @@ impl World {
                     self.launch(Towards::Host, sent.port, sent.bytes, sent.offload);
                 }
             }
-            Towards::Host => match self.too_big(port, &bytes, offload) {
+            Towards::Host => match self.refusal(port, &bytes, offload) {
                 Some(error) => self.launch(Towards::Datapath, port, error, Offload::NONE),
                 None => self.host(port).deliver(bytes, offload),
             },
         }
-    }
-
-    /// What the outside router says about a frame that the hop behind it cannot take.
-    fn too_big(&self, port: PortId, bytes: &[u8], offload: Offload) -> Option<Vec<u8>> {
-        let mtu = self.narrow.filter(|_| port == UP)?;
-        let mut bytes = bytes.to_vec();
-        let mut frame = Frame {
-            bytes: &mut bytes,
-            offload,
-        };
-        complete(&mut frame);
-        let facts = parse(frame.bytes).ok()?;
-        let ip = facts.ip()?;
-        let error = icmp::Error::FragmentationNeeded { mtu };
-        let macs = (ROUTER_MAC, EXTERNAL_MAC);
-        (ip.total_len > u32::from(mtu))
-            .then(|| build::icmp_error(&frame, &facts, error, ROUTER.into(), macs))?
     }
 }
 
@@ -288,7 +278,12 @@ impl core::fmt::Debug for World {
     }
 }
 
-fn socket() -> Socket<'static> {
+/// A socket of a host on `link`. Where frames are lost it sends keep-alives: smoltcp 0.14 forgets an
+/// acknowledgement that has to wait for ARP, and its neighbours live no longer than its longest
+/// retransmission timeout, so that without them one such loss could repeat for ever.
+fn socket(link: Link) -> Socket<'static> {
     let buffer = || SocketBuffer::new(vec![0; BUFFER]);
-    Socket::new(buffer(), buffer())
+    let mut socket = Socket::new(buffer(), buffer());
+    socket.set_keep_alive((link.lost > 0).then_some(KEEP_ALIVE));
+    socket
 }
