@@ -22,21 +22,28 @@ enum Path {
     Masqueraded,
     /// The server outside to container 2, by a published port.
     Published,
+    /// Container 1 to container 2, by the published port.
+    Hairpin,
 }
 
-const PATHS: [Path; 3] = [Path::Bridged, Path::Masqueraded, Path::Published];
+const PATHS: [Path; 4] = [
+    Path::Bridged,
+    Path::Masqueraded,
+    Path::Published,
+    Path::Hairpin,
+];
 
 impl Path {
     fn client(self) -> (PortId, Ipv4Addr) {
         match self {
-            Self::Bridged | Self::Masqueraded => (C1, addr(C1)),
+            Self::Bridged | Self::Masqueraded | Self::Hairpin => (C1, addr(C1)),
             Self::Published => (UP, SERVER),
         }
     }
 
     fn server(self) -> PortId {
         match self {
-            Self::Bridged | Self::Published => C2,
+            Self::Bridged | Self::Published | Self::Hairpin => C2,
             Self::Masqueraded => UP,
         }
     }
@@ -46,7 +53,7 @@ impl Path {
         match self {
             Self::Bridged => (addr(C2), 80),
             Self::Masqueraded => (SERVER, 80),
-            Self::Published => (EXTERNAL, 8080),
+            Self::Published | Self::Hairpin => (EXTERNAL, 8080),
         }
     }
 
@@ -54,13 +61,13 @@ impl Path {
     fn flows(self) -> usize {
         match self {
             Self::Bridged => 0,
-            Self::Masqueraded | Self::Published => 1,
+            Self::Masqueraded | Self::Published | Self::Hairpin => 1,
         }
     }
 
     /// Opens a connection; gives back the numbers of client and server.
     fn open(self, world: &mut World) -> (usize, usize) {
-        if let Self::Published = self {
+        if self.target().1 == 8080 {
             world.lab.publish_tcp(8080, C2, 80);
         }
         let (host, local) = self.client();
