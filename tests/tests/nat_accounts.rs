@@ -188,9 +188,11 @@ proptest! {
     }
 
     #[test]
-    fn handshakes_are_counted_as_they_are(segments in vec(segment(), 1..200)) {
+    fn handshakes_are_counted_as_they_are(operations in vec(operation(), 1..200)) {
         let mut lab = lab(1000, 500);
-        segments.iter().for_each(|segment| segment.send(&mut lab));
+        for operation in &operations {
+            apply(&mut lab, operation);
+        }
         for container in [C1, C2] {
             check_share(&mut lab, container)?;
         }
