@@ -228,7 +228,7 @@ impl Lab {
     }
 
     /// The next hop answers the engine's question, as it would the first time.
-    fn learn_router(&mut self) {
+    pub fn learn_router(&mut self) {
         let request = pontoon_packet::Arp {
             operation: pontoon_packet::arp::REQUEST,
             sender_mac: ROUTER_MAC,

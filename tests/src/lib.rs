@@ -1,5 +1,10 @@
 //! Shared parts of the tests.
 
 pub mod e2e;
+pub mod flow_model;
 pub mod fuzz;
 pub mod lab;
+pub mod pcap;
+pub mod samples;
+pub mod sim;
+pub mod wire;
