@@ -281,7 +281,8 @@ impl Tracker {
     /// Whether a reset ends the connection. One that is below what its receiver has acknowledged is
     /// forged or late. One that is in the window but not exactly what the receiver expects is passed
     /// on (the receiver will challenge it, RFC 5961 §3.2) and changes nothing here, unless the
-    /// connection is closing anyway.
+    /// connection is closing anyway, or follows exactly what its sender has sent last: then the data
+    /// in front of it has only not been acknowledged yet.
     fn reset_counts(&self, direction: Direction, segment: &Segment) -> Result<bool, Invalid> {
         let receiver = &self.peers[direction.inverted() as usize];
         if !receiver.acked || self.state.is_half_open() {
@@ -291,7 +292,8 @@ impl Tracker {
             return Err(Invalid);
         }
         let closing = self.peers.iter().any(|peer| peer.finished);
-        Ok(closing || segment.seq == receiver.maxack)
+        let follows_data = segment.seq == self.peers[direction as usize].end;
+        Ok(closing || follows_data || segment.seq == receiver.maxack)
     }
 }
 
