@@ -18,32 +18,31 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+mod aftermath;
+
 const MARKER: &str = "PONTOON_E2E_INSIDE";
 /// CPU that an idle engine may use in a second, in clock ticks of 10 ms.
 const MAX_IDLE_TICKS: u64 = 3;
 /// Growth of the engine that a test may cause, in KiB of resident memory.
 const MAX_GROWTH: u64 = 8 << 10;
 
-/// Writes what passes an interface to a file, tags put back, until it is killed. `tcpdump` and others
-/// change their identity first, which an ordinary user's namespace does not allow.
-const CAPTURE: &str = r#"
-import socket, struct, sys, time
-SOL_PACKET, PACKET_AUXDATA, VLAN_VALID = 263, 8, 0x10
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-s.bind((sys.argv[1], 3))
-with open(sys.argv[2], "wb", buffering=0) as out:
-    out.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 1 << 18, 1))
-    while True:
-        data, control, _, _ = s.recvmsg(1 << 18, 256)
-        for level, kind, body in control:
-            status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", body[:20])
-            if status & VLAN_VALID:
-                data = data[:12] + struct.pack("!HH", tpid or 0x8100, tci) + data[12:]
-        now = time.time()
-        out.write(struct.pack("<IIII", int(now), int(now % 1 * 1e6), len(data), len(data)) + data)
-"#;
+/// Python program that captures what passes an interface. `tcpdump` and others change their identity
+/// first, which an ordinary user's namespace does not allow.
+const CAPTURE: &str = include_str!("e2e/capture.py");
+/// Python module with sockets on the wire of every namespace.
+const WIRE: &str = include_str!("e2e/wire.py");
+
+/// Declares tests that run in the laboratory.
+#[macro_export]
+macro_rules! laboratory_tests {
+    (|$lab:ident| $($(#[$meta:meta])* fn $name:ident $body:block)*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            $crate::e2e::laboratory(stringify!($name), |$lab| $body);
+        }
+    )*};
+}
 
 /// Runs `body` inside of the laboratory. `test` is the test's own name.
 pub fn laboratory(test: &str, body: fn(&Lab)) {
@@ -316,6 +315,27 @@ impl Lab {
         sh(&format!("ip netns exec {ns} /usr/bin/python3 {path}"))
     }
 
+    /// Runs a Python program that uses the module `wire`, in the namespace of the laboratory; it must
+    /// succeed. The program may be indented as a whole.
+    pub fn wire(&self, program: &str) -> String {
+        fs::write("/run/wire.py", WIRE).expect("a writable /run");
+        let text = format!("from wire import *\n{}", dedent(program));
+        fs::write("/run/program.py", text).expect("a writable /run");
+        sh(&format!(
+            "PONTOON='{}' /usr/bin/python3 /run/program.py",
+            environment()
+        ))
+    }
+
+    /// Lets the kernel of a namespace hear no IPv4 any more; sockets on the wire still do.
+    pub fn mute(&self, ns: &str) {
+        let chain = "type filter hook prerouting priority -400; policy drop;";
+        let ip = format!("ip netns exec {ns} nft add");
+        sh(&format!(
+            "{ip} table ip mute && {ip} chain ip mute in '{{ {chain} }}'"
+        ));
+    }
+
     /// How often frames were dropped for reasons whose name begins so.
     pub fn drops(&self, reason: &str) -> u64 {
         let stats = run_pontoon("stats --json");
@@ -370,28 +390,45 @@ impl Lab {
         assert!(!log.contains("panicked"), "{log}");
     }
 
+    /// Ends Pontoon, of which nothing may be left behind.
     fn shut_down(&self) {
+        assert!(
+            !aftermath::leftovers().is_empty(),
+            "a running engine is not noticed"
+        );
         run_pontoon("shutdown");
-        let left = try_sh("ip -o link show type veth | grep -v up0");
-        assert!(
-            left.stdout.is_empty(),
-            "left behind: {}",
-            String::from_utf8_lossy(&left.stdout)
+        wait_for_with(
+            || aftermath::leftovers().is_empty(),
+            || format!("an end without leftovers: {:#?}", aftermath::leftovers()),
         );
-        assert!(
-            !PathBuf::from("/run/user/pontoon/api.sock").exists(),
-            "the socket is left"
-        );
-        let tables = sh("nft list tables");
-        assert!(tables.is_empty(), "left behind: {tables}");
     }
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", aftermath::report());
+        }
+    }
+}
+
+/// Takes away what all lines are indented by.
+fn dedent(text: &str) -> String {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    let common = lines().map(depth).min().unwrap_or(0);
+    lines().fold(String::new(), |text, line| text + &line[common..] + "\n")
+}
+
 /// Waits for something that comes soon, or fails saying what did not.
-pub fn wait_for(mut done: impl FnMut() -> bool, what: &str) {
+pub fn wait_for(done: impl FnMut() -> bool, what: &str) {
+    wait_for_with(done, || what.to_owned());
+}
+
+fn wait_for_with(mut done: impl FnMut() -> bool, what: impl Fn() -> String) {
     let end = Instant::now() + Duration::from_secs(10);
     while !done() {
-        assert!(Instant::now() < end, "waited in vain for: {what}");
+        assert!(Instant::now() < end, "waited in vain for: {}", what());
         sleep(Duration::from_millis(20));
     }
 }
