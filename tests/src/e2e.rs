@@ -50,6 +50,7 @@ pub fn laboratory(test: &str, body: fn(&Lab)) {
         let lab = Lab::build();
         let before = lab.engine();
         body(&lab);
+        lab.unmute();
         lab.probe(&before);
         lab.shut_down();
         return;
@@ -316,13 +317,13 @@ impl Lab {
     }
 
     /// Runs a Python program that uses the module `wire`, in the namespace of the laboratory; it must
-    /// succeed. The program may be indented as a whole.
+    /// succeed, within a minute and a half. The program may be indented as a whole.
     pub fn wire(&self, program: &str) -> String {
         fs::write("/run/wire.py", WIRE).expect("a writable /run");
         let text = format!("from wire import *\n{}", dedent(program));
         fs::write("/run/program.py", text).expect("a writable /run");
         sh(&format!(
-            "PONTOON='{}' /usr/bin/python3 /run/program.py",
+            "PONTOON='{}' timeout 90 /usr/bin/python3 /run/program.py",
             environment()
         ))
     }
@@ -334,6 +335,14 @@ impl Lab {
         sh(&format!(
             "{ip} table ip mute && {ip} chain ip mute in '{{ {chain} }}'"
         ));
+    }
+
+    /// Lets every kernel hear again.
+    fn unmute(&self) {
+        for ns in ["c1", "c2", "c3", "ext"] {
+            // Most are not mute, and some are gone.
+            try_sh(&format!("ip netns exec {ns} nft delete table ip mute"));
+        }
     }
 
     /// How often frames were dropped for reasons whose name begins so.

@@ -24,11 +24,20 @@ pub(super) fn report() -> String {
 /// Processes, namespaces, interfaces, sockets and filters that Pontoon has made and that are there.
 pub(super) fn leftovers() -> Vec<String> {
     let mut found = processes();
-    found.extend(lines("ip netns exec c1 ip netns list-id", "namespace of c1's peer"));
-    found.extend(lines("ip -o link show type veth | grep -v up0", "interface"));
+    found.extend(lines(
+        "ip netns exec c1 ip netns list-id",
+        "namespace of c1's peer",
+    ));
+    found.extend(lines(
+        "ip -o link show type veth | grep -v up0",
+        "interface",
+    ));
     found.extend(lines("ip -n c1 -o link show type veth", "interface in c1"));
     found.extend(lines("nft list tables", "filter"));
-    found.extend(lines("grep nsfs /proc/self/mountinfo | grep -v /run/netns/", "mount"));
+    found.extend(lines(
+        "grep nsfs /proc/self/mountinfo | grep -v /run/netns/",
+        "mount",
+    ));
     if Path::new("/run/user/pontoon/api.sock").exists() {
         found.push("socket: /run/user/pontoon/api.sock".to_owned());
     }

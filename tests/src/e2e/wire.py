@@ -17,7 +17,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, fragment
 from scapy.packet import Padding, Raw
 
 CLONE_NEWNET = 0x40000000
-OUTGOING = 4
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 # How long a socket must be quiet before nothing more is expected of it, in seconds.
 QUIET = 0.25
 PATIENCE = 10
@@ -31,6 +31,7 @@ seed = int(os.environ.get("WIRE_SEED", time.time_ns() & 0xFFFFFFFF))
 random.seed(seed)
 print("seed", seed)
 libc = ctypes.CDLL(None, use_errno=True)
+socket.setdefaulttimeout(PATIENCE)
 
 
 @contextlib.contextmanager
@@ -94,6 +95,8 @@ class Port:
     def __init__(self, ns, interface="eth0"):
         with inside(ns):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             self.socket.bind((interface, 3))
         self.mac = self.socket.getsockname()[4].hex(":")
         self.ip = ADDRESS.get(ns)
@@ -106,9 +109,7 @@ class Port:
     def frames(self, wait):
         """Frames as they come in, until none has come for a while."""
         while select.select([self.socket], [], [], wait)[0]:
-            data, (_, _, kind, _, _) = self.socket.recvfrom(1 << 17)
-            if kind != OUTGOING:
-                yield data
+            yield self.socket.recv(1 << 17)
 
     def hear(self, match, count=None):
         """The frames that contain the bytes, or for which the function holds. With a count, there must
