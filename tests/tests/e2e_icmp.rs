@@ -85,8 +85,8 @@ pontoon_tests::laboratory_tests! { |lab|
             liars = [header(ihl=n) + udp for n in (0, 4, 15)] + [header(version=6) + udp]
             liars += [header()[:n] for n in range(20)] + [header() + udp[:n] for n in range(8)]
             liars += [header(options=options)[:26], header(proto=41) + header()]
-            for liar in liars:
-                assert deliver(liar) == [], liar.hex()
+            ext.send(*[inward(ext) / ICMP(type=3, code=3) / Raw(liar) for liar in liars])
+            assert c1.hear(is_error) == []
             assert len(deliver(header() + udp)) == 1
         "#);
     }
@@ -100,17 +100,14 @@ pontoon_tests::laboratory_tests! { |lab|
             tcp = Connection(c1, ext, 5001, 80)
             quotes = [IP(src=EXTERNAL, dst=FAR) / UDP(sport=port, dport=53),
                       IP(src=EXTERNAL, dst=FAR) / TCP(sport=tcp.port, dport=80, seq=tcp.seq)]
-            kinds = [(3, code) for code in range(16)] + [(11, 0), (11, 1), (12, 0), (12, 1), (12, 2), (4, 0)]
+            kinds = [(3, code) for code in range(16)] + [(11, 0), (11, 1), (12, 0), (12, 1), (12, 2)]
             before = [(f["original"], f["state"]) for f in pontoon("flows")]
-            passed = 0
             for kind, code in kinds:
                 for quote in quotes:
                     for src in FAR, "192.0.2.254":
                         ext.send(inward(ext, src) / ICMP(type=kind, code=code, nexthopmtu=1200) / quote)
-                heard = c1.hear(lambda p: ICMP in p)
+                heard = c1.hear(lambda p: ICMP in p, 4)
                 assert all(p[ICMP].type == kind and p[ICMP].code == code and sums_are_right(p) for p in heard)
-                passed += len(heard)
-            assert passed >= 4 * 21, passed
             assert [(f["original"], f["state"]) for f in pontoon("flows")] == before
             tcp.works()
             ext.send(inward(ext) / UDP(sport=53, dport=port) / b"goes on")

@@ -59,24 +59,29 @@ pontoon_tests::laboratory_tests! { |lab|
         "#);
     }
 
-    /// An unanswered flow lets an answer in for thirty seconds, and none after; an answered one is
-    /// kept for two minutes.
-    fn udp_04_an_unanswered_flow_lives_thirty_seconds {
+    /// An unanswered flow is kept for thirty seconds, an answered one for two minutes, and each datagram
+    /// of either side begins the time anew. That they end then is shown on the core, whose clock can be
+    /// set.
+    fn udp_04_unanswered_flows_are_kept_thirty_seconds_and_answered_ones_two_minutes {
         lab.mute("c1");
         lab.wire(r#"
             c1, ext = Port("c1"), Port("ext")
-            prompt, late = map_udp(c1, ext, 5000, 53), map_udp(c1, ext, 5001, 53)
-            begun = time.monotonic()
-            assert all(28 <= f["expires"] <= 31 and f["reply_traffic"] == [0, 0] for f in flows(FAR)), flows(FAR)
-            time.sleep(25)
-            ext.send(inward(ext) / UDP(sport=53, dport=prompt) / b"in time")
-            c1.hear(b"in time", 1)
-            [kept] = flows("172.18.0.2:5000")
-            assert 117 <= kept["expires"] <= 121, kept
-            time.sleep(begun + 33 - time.monotonic())
-            ext.send(inward(ext) / UDP(sport=53, dport=late) / b"too late")
-            c1.hear(b"too late", 0)
-            assert flows("172.18.0.2:5001") == [] and len(flows("172.18.0.2:5000")) == 1
+            def expires(low, high):
+                [flow] = flows(FAR)
+                assert low <= flow["expires"] <= high, flow
+            port = map_udp(c1, ext, 5000, 53)
+            expires(29, 31)
+            time.sleep(3)
+            expires(26, 28)
+            map_udp(c1, ext, 5000, 53)
+            expires(29, 31)
+            ext.send(inward(ext) / UDP(sport=53, dport=port) / b"answer")
+            c1.hear(b"answer", 1)
+            expires(119, 121)
+            time.sleep(3)
+            expires(116, 118)
+            map_udp(c1, ext, 5000, 53)
+            expires(119, 121)
         "#);
     }
 
@@ -166,14 +171,14 @@ pontoon_tests::laboratory_tests! { |lab|
     fn iperf3_udp_reports_its_loss {
         for (ns, target) in [("c2", "172.18.0.3"), ("ext", "192.0.2.254")] {
             let _server = lab.serve(ns, "iperf3 -s", 5201);
-            for options in ["-b 20M -l 1400", "-b 20M -l 1400 -R", "-b 5M -l 64", "-b 5M -l 64 -R"] {
+            for options in ["-b 10M -l 1400", "-b 10M -l 1400 -R", "-b 1M -l 64", "-b 1M -l 64 -R"] {
                 let report = lab.run("c1", &format!("iperf3 -c {target} -t1 -J -u {options}"));
                 let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
                 let sum = &report["end"]["sum"];
                 let lost = sum["lost_percent"].as_f64().expect("a percentage");
                 let packets = sum["packets"].as_u64().expect("a count");
-                eprintln!("{ns} {options}: {lost:.2} % of {packets} datagrams lost");
-                assert!(packets > 1000 && lost < 10.0, "{ns} {options}: {sum}");
+                println!("{ns} {options}: {lost:.2} % of {packets} datagrams lost");
+                assert!(packets > 500 && lost < 10.0, "{ns} {options}: {sum}");
             }
         }
     }

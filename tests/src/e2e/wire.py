@@ -20,6 +20,8 @@ CLONE_NEWNET = 0x40000000
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 # How long a socket must be quiet before nothing more is expected of it, in seconds.
 QUIET = 0.25
+# The same once everything that was expected has come.
+EXTRA = 0.05
 PATIENCE = 10
 GATEWAY = "02:42:ac:12:00:01"
 ADDRESS = {"c1": "172.18.0.2", "c2": "172.18.0.3", "c3": "172.18.0.4"}
@@ -123,7 +125,7 @@ class Port:
         end = time.monotonic() + PATIENCE
         while True:
             short = count is not None and len(found) < count and time.monotonic() < end
-            data = next(self.frames(0.05 if short else QUIET), None)
+            data = next(self.frames(EXTRA if short or count else QUIET), None)
             if data is not None:
                 (found if holds(data) else self.backlog).append(data)
             elif not short:
