@@ -28,8 +28,9 @@ pontoon_tests::laboratory_tests! { |lab|
         for (server, client, target) in
             [("c2", "c1", "172.18.0.3"), ("ext", "c1", "192.0.2.254")]
         {
-            let _server = lab.serve(server, "iperf3 -s", 5201);
             for options in ["", "-R", "-P4", "-u -b 50M -l 1400", "-u -b 20M -R -l 64"] {
+                // A server that goes on closes its listener between two clients, and resets who is early.
+                let _server = lab.serve(server, "iperf3 -s -1", 5201);
                 lab.run(client, &format!("iperf3 -c {target} -t1 {options}"));
             }
         }

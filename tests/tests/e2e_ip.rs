@@ -69,6 +69,7 @@ pontoon_tests::laboratory_tests! { |lab|
         lab.mute("c2");
         lab.wire(r#"
             c1, c2, ext = Port("c1"), Port("c2"), Port("ext")
+            port = map_udp(c1, ext, 5001, 53)
             def orders(parts):
                 first, second, last = parts
                 return [first, second, last], [last, second, first], [last, first, second], [second, last, first]
@@ -92,7 +93,6 @@ pontoon_tests::laboratory_tests! { |lab|
             heard = ext.hear(is_udp)
             assert whole(heard, EXTERNAL) == sorted(bodies + [other]), len(heard)
 
-            port = map_udp(c1, ext, 5001, 53)
             parts = [fragment(inward(ext, id=100 + n) / UDP(sport=53, dport=port) / Raw(body), 1400) for n, body in enumerate(bodies)]
             for n in range(8):
                 ext.send(*orders(parts[n])[n % 4])
