@@ -226,6 +226,9 @@ impl Datapath {
         packet: &pontoon_packet::Arp,
         out: &mut impl Transmit,
     ) {
+        if !matches!(packet.operation, arp::REQUEST | arp::REPLY) {
+            return;
+        }
         let Some((mac, owner)) = self.answers_for(interface, packet.target_ip.into()) else {
             self.hear(now, interface, packet, Learn::Known, out);
             return;
@@ -234,7 +237,8 @@ impl Datapath {
         if !sane {
             return;
         }
-        if packet.operation == arp::REQUEST && owner == AddressOwner::Engine {
+        let asks = packet.operation == arp::REQUEST;
+        if asks && owner == AddressOwner::Engine {
             self.counters.arp_answered += 1;
             let reply = packet.answered_by(mac);
             self.emit(
@@ -245,7 +249,9 @@ impl Datapath {
             );
         }
         if !packet.sender_ip.is_unspecified() {
-            self.hear(now, interface, packet, Learn::Asker, out);
+            // An answer that nobody asked for makes nobody known (RFC 826).
+            let learn = if asks { Learn::Asker } else { Learn::Known };
+            self.hear(now, interface, packet, learn, out);
         }
     }
 

@@ -383,7 +383,10 @@ impl Datapath {
         if is_martian(dst) || dst.is_link_local() {
             return Err(DropReason::Martian);
         }
-        if dst.is_multicast() || dst.is_broadcast() || self.is_subnet_broadcast(dst.into()) {
+        if dst.is_multicast()
+            || dst.is_broadcast()
+            || self.is_subnet_broadcast(interface, dst.into())
+        {
             return Err(DropReason::NotUnicast);
         }
         self.check_source(interface, ip.src)

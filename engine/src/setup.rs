@@ -443,11 +443,18 @@ impl Datapath {
         }
     }
 
-    /// The broadcast address of a network.
-    pub(crate) fn is_subnet_broadcast(&self, addr: IpAddr) -> bool {
-        self.connected
-            .lookup(addr)
-            .is_some_and(|(net, _)| net.broadcast() == addr)
+    /// The broadcast address of a network, or of the link behind the uplink of `interface`.
+    pub(crate) fn is_subnet_broadcast(&self, interface: InterfaceId, addr: IpAddr) -> bool {
+        let connected = self.connected.lookup(addr);
+        let uplink = self.uplink_of(interface);
+        connected.is_some_and(|(net, _)| net.broadcast() == addr)
+            || uplink.is_some_and(|uplink| {
+                let mut links = uplink.config.addresses.iter();
+                // A link of two addresses has no broadcast (RFC 3021).
+                links.any(|net| {
+                    net.prefix_len() + 1 < net.max_prefix_len() && net.broadcast() == addr
+                })
+            })
     }
 }
 

@@ -303,6 +303,31 @@ fn malformed_arp_is_dropped() {
 }
 
 #[test]
+fn only_requests_make_the_asker_known() {
+    let stranger: core::net::Ipv4Addr = [172, 18, 0, 99].into();
+    for (operation, known) in [
+        (0, false),
+        (1, true),
+        (2, false),
+        (3, false),
+        (u16::MAX, false),
+    ] {
+        let mut lab = with_free_port();
+        let claim = build::arp(&Arp {
+            operation,
+            sender_mac: mac(FREE),
+            sender_ip: stranger,
+            target_mac: gateway_mac(),
+            target_ip: GATEWAY,
+        });
+        lab.send(FREE, &claim);
+        let neighbours = lab.datapath.neighbours(lab.now);
+        let found = neighbours.iter().any(|n| n.address == stranger);
+        assert_eq!(found, known, "operation {operation}");
+    }
+}
+
+#[test]
 fn nobody_changes_what_the_gateway_knows_of_a_container() {
     let mut lab = with_free_port();
     let lie = build::arp(&Arp {

@@ -81,7 +81,7 @@ fn other_networks_are_closed() {
 fn impossible_addresses_go_nowhere() {
     let mut lab = Lab::new();
     lab.plug(FREE, A, Guarding::Off);
-    let cases: [([u8; 4], [u8; 4], &str); 11] = [
+    let cases: [([u8; 4], [u8; 4], &str); 12] = [
         ([0, 1, 2, 3], [198, 51, 100, 10], "Martian"),
         ([127, 0, 0, 1], [198, 51, 100, 10], "Martian"),
         ([224, 0, 0, 1], [198, 51, 100, 10], "Martian"),
@@ -93,6 +93,7 @@ fn impossible_addresses_go_nowhere() {
         ([10, 9, 9, 9], [198, 51, 100, 10], "ForeignSource"),
         ([172, 18, 0, 6], [224, 0, 0, 251], "NotUnicast"),
         ([172, 18, 0, 6], [172, 18, 0, 255], "NotUnicast"),
+        ([172, 18, 0, 6], [192, 0, 2, 255], "NotUnicast"),
     ];
     for (src, dst, reason) in cases {
         let name = format!("route.{reason}");

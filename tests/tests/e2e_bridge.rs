@@ -251,4 +251,21 @@ pontoon_tests::laboratory_tests! { |lab|
             c2.hear(b"for whom", 1)
         "#);
     }
+
+    /// ARP-06: operations other than request and reply change nothing; nor does a reply nobody asked for.
+    fn arp_06_unknown_operations_and_unsolicited_replies_are_not_learned {
+        lab.wire(r#"
+            ext = Port("ext")
+            up = uplink_mac()
+            table = lambda: sorted(n["address"] for n in pontoon("arp"))
+            before = table()
+            wrong = []
+            for n, op in enumerate((0, 3, 65535, 2)):
+                ext.send(Ether(src=ext.mac, dst=up) / ARP(op=op, hwsrc=ext.mac, psrc=f"192.0.2.{100 + n}", hwdst=up, pdst="192.0.2.1"))
+                time.sleep(0.2)
+                if f"192.0.2.{100 + n}" in table():
+                    wrong.append(op)
+            assert not wrong, wrong
+        "#);
+    }
 }

@@ -329,4 +329,19 @@ pontoon_tests::laboratory_tests! { |lab|
             assert sent == 10_000
         "#);
     }
+
+    /// IP-21: the uplink's directed broadcast is not routed, not asked for by ARP and not answered.
+    fn ip_21_the_uplinks_broadcast_is_no_host {
+        lab.mute("c1");
+        lab.wire(r#"
+            c1, ext = Port("c1"), Port("ext")
+            asked = lambda p: ARP in p and p[ARP].pdst == "192.0.2.255"
+            said = lambda p: ICMP in p and p[ICMP].type in (3, 11)
+            for ttl in 1, 64:
+                c1.send(outward(c1, "192.0.2.255", ttl=ttl) / UDP(sport=1, dport=2))
+            time.sleep(4)
+            heard = len(ext.hear(asked)), len(c1.hear(said))
+            assert heard == (0, 0), heard
+        "#);
+    }
 }
