@@ -21,6 +21,7 @@ mod address;
 pub mod arp;
 pub mod build;
 pub mod checksum;
+mod facts;
 pub mod fragment;
 mod frame;
 pub mod icmp;
@@ -29,6 +30,7 @@ pub mod pretty;
 pub mod rewrite;
 pub mod segment;
 mod time;
+mod transport;
 
 pub use address::{Endpoint, MacAddr};
 pub use frame::{Frame, Offload, Segments};
