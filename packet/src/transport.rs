@@ -3,6 +3,7 @@
 use crate::facts::{Icmp, L4, Malformed, Tcp, Udp, protocol};
 
 /// The transport header of a whole datagram whose IP payload is `bytes`.
+#[inline]
 pub(crate) fn parse_l4(bytes: &[u8], protocol: u8) -> Result<L4, Malformed> {
     match protocol {
         protocol::TCP => parse_tcp(bytes).map(L4::Tcp),
