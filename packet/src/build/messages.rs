@@ -1,0 +1,47 @@
+//! What the engine says of its own accord: ARP and ICMP errors.
+
+use core::net::IpAddr;
+
+use super::Packet;
+use super::headers::IPV4_HEADER;
+use crate::{Arp, Facts, Frame, MacAddr, icmp};
+
+/// Largest ICMP error, IP header included (RFC 1812 §4.3.2.3).
+const MAX_ICMP_ERROR: usize = 576;
+/// Precedence of ICMP errors: internetwork control (RFC 1812 §4.3.2.5).
+const ICMP_ERROR_TOS: u8 = 0xc0;
+
+/// The frame that carries `arp` to its target, or to everybody when that is not known.
+pub fn arp(arp: &Arp) -> Vec<u8> {
+    let dst = if arp.target_mac.is_zero() {
+        MacAddr::BROADCAST
+    } else {
+        arp.target_mac
+    };
+    crate::arp::frame(dst, arp).to_vec()
+}
+
+/// The ICMP error about `frame` that a router with the address `own` sends back: from and to the
+/// hardware addresses `macs`, quoting the IP header and as much as fits in 576 bytes (RFC 1812
+/// §4.3.2.3). `None` for anything but IPv4.
+pub fn icmp_error(
+    frame: &Frame<'_>,
+    facts: &Facts,
+    error: icmp::Error,
+    own: IpAddr,
+    macs: (MacAddr, MacAddr),
+) -> Option<Vec<u8>> {
+    let ip = facts.ip()?;
+    let (IpAddr::V4(own), IpAddr::V4(target)) = (own, ip.src) else {
+        return None;
+    };
+    let room = MAX_ICMP_ERROR - IPV4_HEADER - 8;
+    let quoted = &frame.bytes[usize::from(ip.start)..ip.end()];
+    let (kind, code) = error.type_and_code();
+    let packet = Packet::ethernet(macs.0, macs.1)
+        .ipv4(own, target)
+        .tos(ICMP_ERROR_TOS)
+        .icmp(kind, code, error.rest_of_header())
+        .payload(&quoted[..quoted.len().min(room)]);
+    Some(packet.build())
+}
