@@ -1,0 +1,114 @@
+//! TCP, as seen by somebody in the middle.
+//!
+//! The states, the transitions and the four window bounds are those of Linux'
+//! `nf_conntrack_proto_tcp.c`, after van Rooij, "Real stateful TCP packet filtering in IP Filter"
+//! (2001). Each side's [`Peer`] remembers how far it may send and how far it has sent:
+//!
+//! ```text
+//! I    seq  ≤ sender.maxend + 1                 not beyond what the receiver offered
+//! II   end  ≥ sender.end − receiver.maxwin − 1  not older than one window
+//! III  ack  ≤ receiver.end + 1                  no acknowledgement of what was not sent
+//! IV   ack  ≥ receiver.end − max(sender.maxwin, 66 000) − 1
+//! ```
+//!
+//! Selective acknowledgements are not looked at: bounds III and IV apply to the cumulative one.
+
+mod segment;
+mod state;
+mod window;
+
+use pontoon_packet::{Frame, Ip, L4};
+
+use crate::Direction;
+use segment::Segment;
+pub use state::State;
+use state::{Kind, Step, step};
+use window::{Peer, before, in_window};
+
+/// What is remembered of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tracker {
+    pub(crate) state: State,
+    peers: [Peer; 2],
+}
+
+/// What a segment that fits means to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It is part of it.
+    Counts,
+    /// It passes, but proves nothing: it neither refreshes nor answers.
+    Passes,
+}
+
+/// A segment does not belong to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Invalid;
+
+impl Tracker {
+    /// A connection before its first segment.
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: State::None,
+            peers: [Peer::QUIET; 2],
+        }
+    }
+
+    /// Reads it, for no other reason than to have it near.
+    pub(crate) const fn touch(&self) -> u32 {
+        self.peers[0].maxend ^ self.peers[1].maxend
+    }
+
+    /// Takes a segment into account, or says that it does not belong. An invalid segment changes
+    /// nothing.
+    pub(crate) fn track(
+        &mut self,
+        direction: Direction,
+        frame: &Frame<'_>,
+        ip: &Ip,
+    ) -> Result<Fit, Invalid> {
+        let L4::Tcp(header) = ip.l4 else {
+            return Err(Invalid);
+        };
+        let segment = Segment::of(frame, ip, &header).ok_or(Invalid)?;
+        let next = match step(self.state, segment.kind, direction) {
+            Step::Invalid => return Err(Invalid),
+            Step::Ignore => return Ok(Fit::Passes),
+            Step::To(next) => next,
+        };
+        let reopened = next == State::SynSent
+            && matches!(self.state, State::TimeWait | State::Close)
+            && segment.kind == Kind::Syn;
+        let mut peers = if reopened {
+            Self::new().peers
+        } else {
+            self.peers
+        };
+        in_window(&mut peers, self.state, direction, &segment)?;
+        if segment.kind == Kind::Rst && !self.reset_counts(direction, &segment)? {
+            return Ok(Fit::Passes);
+        }
+        peers[direction as usize].finished |= segment.kind == Kind::Fin;
+        self.peers = peers;
+        self.state = next;
+        Ok(Fit::Counts)
+    }
+
+    /// Whether a reset ends the connection. One that is below what its receiver has acknowledged is
+    /// forged or late. One that is in the window but not exactly what the receiver expects is passed
+    /// on (the receiver will challenge it, RFC 5961 §3.2) and changes nothing here, unless the
+    /// connection is closing anyway, or follows exactly what its sender has sent last: then the data
+    /// in front of it has only not been acknowledged yet.
+    fn reset_counts(&self, direction: Direction, segment: &Segment) -> Result<bool, Invalid> {
+        let receiver = &self.peers[direction.inverted() as usize];
+        if !receiver.acked || self.state.is_half_open() {
+            return Ok(true);
+        }
+        if before(segment.seq, receiver.maxack) {
+            return Err(Invalid);
+        }
+        let closing = self.peers.iter().any(|peer| peer.finished);
+        let follows_data = segment.seq == self.peers[direction as usize].end;
+        Ok(closing || follows_data || segment.seq == receiver.maxack)
+    }
+}
