@@ -1,0 +1,178 @@
+//! The keeper against a real kernel: sandbox, plugs, uplinks, and what is left afterwards.
+//!
+//! This program plays all parts. A test starts it again as keeper ([`keeper_part`]), which starts it
+//! again as engine ([`engine_part`]), which carries a scenario out over the link.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod engine;
+mod plugs;
+mod uplinks;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use pontoon_engine::io::keeper;
+use pontoon_engine::io::keeper::protocol::Event;
+use pontoon_engine::io::netlink::{Netlink, Watch};
+
+use engine::Engine;
+use plugs::{
+    death, foreign, host_port, host_port_, many_deaths, plug_and_unplug, plug_and_unplug_,
+    start_namespace, taken_name,
+};
+use uplinks::{shared_uplink, shield, uplink_refused};
+
+const SCENARIO: &str = "PONTOON_TEST_SCENARIO";
+const NOBODY: &str = "65534";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// As whom the keeper runs.
+#[derive(Clone, Copy)]
+enum As {
+    /// Without any capability.
+    Ordinary,
+    /// As root of a network namespace.
+    Administrator,
+}
+
+/// Runs a scenario in a keeper and an engine of its own.
+fn run(scenario: &str, who: As) {
+    let directory =
+        env::temp_dir().join(format!("pontoon-keeper-{}-{scenario}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let program = directory.join("keeper-test");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    let root = nix::unistd::geteuid().is_root();
+    let mut command = match who {
+        As::Ordinary if root => wrapped(
+            "setpriv",
+            &["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"],
+        ),
+        As::Ordinary => Command::new("env"),
+        As::Administrator if root => wrapped("unshare", &["--net", "--"]),
+        As::Administrator => wrapped("unshare", &["--user", "--map-root-user", "--net", "--"]),
+    };
+    // The keeper has one thread; the test harness has another, which must not take its signals.
+    command.args(["env", "--block-signal=TERM"]);
+    command.arg(&program).args(part("keeper_part"));
+    let output = command
+        .env(SCENARIO, scenario)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    fs::remove_dir_all(&directory).unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{scenario}: {stdout}{stderr}");
+    assert!(
+        stdout.contains("1 passed"),
+        "{scenario} did not run: {stdout}"
+    );
+}
+
+fn wrapped(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+fn part(name: &str) -> [&str; 5] {
+    [
+        "--exact",
+        name,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]
+}
+
+macro_rules! scenarios {
+    ($($test:ident: $scenario:ident as $who:ident;)*) => {
+        $(#[test] fn $test() { run(stringify!($scenario), As::$who); })*
+
+        #[test]
+        #[ignore = "started by the other tests"]
+        fn engine_part() {
+            let scenario = env::var(SCENARIO).expect("started by another test");
+            match scenario.as_str() {
+                $(stringify!($scenario) => $scenario(&Engine::open()),)*
+                _ => panic!("no scenario {scenario}"),
+            }
+        }
+    };
+}
+
+scenarios! {
+    a_namespace_is_plugged_and_unplugged: plug_and_unplug as Ordinary;
+    a_namespace_is_plugged_and_unplugged_by_root: plug_and_unplug_ as Administrator;
+    a_name_that_is_taken_is_refused_and_leaves_nothing: taken_name as Ordinary;
+    a_namespace_of_another_user_namespace_gets_a_socket_of_its_own: foreign as Ordinary;
+    a_namespace_without_rights_is_refused_with_the_reason: start_namespace as Ordinary;
+    two_keepers_share_an_uplink: shared_uplink as Administrator;
+    a_namespace_that_dies_is_told: death as Ordinary;
+    namespaces_that_die_all_at_once_are_all_told: many_deaths as Ordinary;
+    the_host_port_of_an_ordinary_user_is_apart: host_port as Ordinary;
+    the_host_port_of_root_is_where_the_keeper_was_started: host_port_ as Administrator;
+    an_uplink_needs_rights: uplink_refused as Ordinary;
+    the_shield_silences_the_kernel_only_where_nobody_listens: shield as Administrator;
+    a_signal_is_told_to_the_engine: signal as Ordinary;
+}
+
+#[test]
+#[ignore = "started by the other tests"]
+fn keeper_part() {
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let links = || {
+        let links = Netlink::open(Watch::Nothing).unwrap().links().unwrap();
+        links.into_iter().map(|l| l.name).collect::<BTreeSet<_>>()
+    };
+    let (fds, names) = (open(), links());
+    let engine = match env::var(SCENARIO).unwrap().as_str() {
+        DEAF => deaf_engine(),
+        _ => {
+            let mut engine = Command::new(env::current_exe().unwrap());
+            engine.args(part("engine_part"));
+            engine
+        }
+    };
+    let status = keeper::run(engine).unwrap();
+    assert!(status.success(), "the engine's part failed");
+    assert_eq!(open(), fds, "no descriptor is left");
+    eventually("no interface is left", || links() == names);
+}
+
+const DEAF: &str = "deaf";
+
+/// Ends while the keeper's word that it was told to end waits to be read.
+fn deaf_engine() -> Command {
+    wrapped("sh", &["-c", "kill -TERM $PPID; sleep 0.3"])
+}
+
+#[test]
+fn an_engine_that_ends_without_listening_is_an_end() {
+    run(DEAF, As::Ordinary);
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(engine: &Engine) {
+    let keeper = nix::unistd::getppid();
+    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match engine.events.recv_deadline(end) {
+            Ok(Event::ShutDown) => return,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
