@@ -3,17 +3,11 @@
 use pontoon_packet::MacAddr;
 use pontoon_packet::build::Packet;
 use pontoon_packet::checksum::checksum;
-use pontoon_switch::PortId;
 use pontoon_tests::lab::{
     C1, C2, EXTERNAL, EXTERNAL_MAC, GATEWAY, Lab, ROUTER, ROUTER_MAC, SERVER, Sent, UP, addr,
     gateway_mac, mac,
 };
-
-fn out(port: PortId) -> Packet {
-    Packet::ethernet(mac(port), gateway_mac())
-        .ipv4(addr(port), SERVER)
-        .dont_fragment()
-}
+use pontoon_tests::outside::out;
 
 /// An error from outside that quotes `about`, a frame as it left.
 fn error_from(src: std::net::Ipv4Addr, kind: u8, code: u8, about: &[u8]) -> Packet {

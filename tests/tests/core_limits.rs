@@ -3,27 +3,9 @@
 use pontoon_nat::Limits;
 use pontoon_packet::L4;
 use pontoon_packet::build::Packet;
-use pontoon_packet::parse::tcp_flags::{ACK, SYN};
-use pontoon_switch::PortId;
-use pontoon_tests::lab::{
-    C1, C2, EXTERNAL, EXTERNAL_MAC, Lab, ROUTER_MAC, SERVER, Sent, UP, addr, gateway_mac, mac,
-};
-
-fn out(port: PortId) -> Packet {
-    Packet::ethernet(mac(port), gateway_mac())
-        .ipv4(addr(port), SERVER)
-        .dont_fragment()
-}
-
-fn back() -> Packet {
-    Packet::ethernet(ROUTER_MAC, EXTERNAL_MAC).ipv4(SERVER, EXTERNAL)
-}
-
-fn establish(lab: &mut Lab, port: PortId, number: u16) {
-    lab.send(port, &out(port).tcp(number, 80, SYN, 100, 0).build());
-    lab.send(UP, &back().tcp(80, number, SYN | ACK, 500, 101).build());
-    lab.send(port, &out(port).tcp(number, 80, ACK, 101, 501).build());
-}
+use pontoon_packet::parse::tcp_flags::SYN;
+use pontoon_tests::lab::{C1, C2, Lab, SERVER, Sent, UP, addr, gateway_mac, mac};
+use pontoon_tests::outside::{connect, out};
 
 fn small() -> Limits {
     Limits {
@@ -46,7 +28,7 @@ fn code_of(sent: &[Sent]) -> Option<(u8, u8)> {
 fn who_floods_evicts_himself_and_established_flows_of_others_live() {
     let mut lab = Lab::with_limits(small());
     for number in 0..20 {
-        establish(&mut lab, C1, 40_000 + number);
+        connect(&mut lab, C1, 40_000 + number);
     }
     for number in 0..5000 {
         lab.send(C2, &out(C2).udp(1024 + number, 53).build());
@@ -60,7 +42,7 @@ fn who_floods_evicts_himself_and_established_flows_of_others_live() {
         .count();
     assert_eq!(alive, 20);
     for number in 0..10 {
-        establish(&mut lab, C1, 50_000 + number);
+        connect(&mut lab, C1, 50_000 + number);
     }
     let flows = lab.datapath.flows(lab.now);
     assert_eq!(
@@ -86,7 +68,7 @@ fn handshakes_of_one_container_are_bounded() {
 fn a_share_full_of_established_flows_is_refused_with_an_error() {
     let mut lab = Lab::with_limits(small());
     for number in 0..80 {
-        establish(&mut lab, C1, 40_000 + number);
+        connect(&mut lab, C1, 40_000 + number);
     }
     let sent = lab.send(C1, &out(C1).udp(1, 53).build());
     assert_eq!((sent[0].port, code_of(&sent)), (C1, Some((3, 13))));
