@@ -124,6 +124,15 @@ impl World {
         self.send(now, packet, MASQUERADE, OWNER).map(|_| ())
     }
 
+    /// Translates an ICMP error in place.
+    pub fn translate_error(&mut self, now: u64, bytes: &mut [u8]) {
+        let facts = parse(bytes).unwrap();
+        let mut frame = Frame::plain(bytes);
+        self.nat
+            .translate_error(at(now), &mut frame, &facts)
+            .unwrap();
+    }
+
     /// Publishes a port of the external address on port 80 of the container.
     pub fn publish(&mut self, protocol: u8, port: u16) {
         self.nat
