@@ -11,6 +11,7 @@
 //! with the last process the namespace goes.
 
 mod exec;
+mod files;
 mod first;
 mod monitor;
 mod watch;
