@@ -11,11 +11,13 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
 use pontoon_engine::control::api::{AttachSpec, ContainerView, RemoveMode, Reply, Request};
+use pontoon_engine::io::control::container_files;
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
+use pontoon_engine::io::process::Process;
 
 use super::first::{self, Plugged};
-use super::watch::{self, fork_here, pidfd};
+use super::watch::{self, fork_here};
 use super::{Becoming, Failure, files};
 use crate::client::Client;
 
@@ -106,7 +108,7 @@ impl Running {
             None
         };
         drop(fds);
-        let files = runtime_directory().join(format!("run-{}", std::process::id()));
+        let files = container_files(&runtime_directory(), std::process::id());
         fs::create_dir_all(&files)?;
         settle(&files.join("log"));
         let signals = watch::signals()?;
@@ -196,9 +198,12 @@ fn plug(
     };
     let net = fds.first().ok_or_else(Failure::unexpected)?;
     spec.pid = Some(pid.as_raw());
-    let process = pidfd(pid)?;
+    spec.monitor = Some(std::process::id());
+    let process = Process::open(pid.as_raw())?;
     let request = Request::Attach(spec.clone());
-    let (reply, _) = client.exchange(&request, &[net.as_fd(), process.as_fd()])?;
+    let own = Process::open(Pid::this().as_raw())?;
+    let fds = [net.as_fd(), process.as_fd(), own.as_fd()];
+    let (reply, _) = client.exchange(&request, &fds)?;
     let Reply::Container(view) = reply else {
         return Err(Failure::unexpected());
     };

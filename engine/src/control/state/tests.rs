@@ -18,6 +18,7 @@ fn spec(name: &str) -> AttachSpec {
         publish: Vec::new(),
         command: String::new(),
         pid: None,
+        monitor: None,
         remove: false,
         unguarded: false,
     }
