@@ -75,6 +75,9 @@ impl State {
                 "interface names have at most 15 characters",
             ));
         }
+        if !spec.publish.is_empty() {
+            self.check_reachable(&spec.network)?;
+        }
         let publish = self.choose_ports(&spec.publish)?;
         let wanted_mac = spec
             .mac

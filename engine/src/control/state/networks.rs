@@ -26,6 +26,16 @@ pub enum UplinkSpec {
     Device(String),
 }
 
+impl UplinkSpec {
+    /// Whether somebody outside can reach a port that is published on a network with this uplink.
+    pub(super) const fn reaches_outside(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Device(_) => true,
+        }
+    }
+}
+
 /// How the host is plugged into a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPort {

@@ -8,6 +8,23 @@ use crate::control::publish::PublishSpec;
 const FIRST_EPHEMERAL: u16 = 32_768;
 
 impl State {
+    /// Checks that ports may be published on a network: that it is not an internal one.
+    pub(super) fn check_reachable(&self, network: &str) -> Result<(), Invalid> {
+        if self.network(network)?.uplink.reaches_outside() {
+            return Ok(());
+        }
+        let others = self.networks().filter(|n| n.uplink.reaches_outside());
+        let others: Vec<_> = others.map(|n| n.name.as_str()).collect();
+        let use_instead = match &others[..] {
+            [] => "publish on a network that is made with --uplink dev:INTERFACE".to_owned(),
+            names => format!("publish on one with an uplink: {}", names.join(", ")),
+        };
+        let what = format!(
+            "network {network} has no uplink, so nobody outside could reach the port; {use_instead}"
+        );
+        Err(Invalid::new("--publish", what))
+    }
+
     /// Fills in the host ports that were left open, and checks that nobody has the others.
     pub(super) fn choose_ports(&self, wanted: &[PublishSpec]) -> Result<Vec<PublishSpec>, Invalid> {
         let mut chosen: Vec<PublishSpec> = Vec::new();

@@ -29,6 +29,7 @@ fn state() -> State {
     let network = NetworkSpec {
         name: DEFAULT_NETWORK.to_owned(),
         subnet: Some("10.0.0.0/29".to_owned()),
+        uplink: Some("dev:up0".to_owned()),
         ..NetworkSpec::default()
     };
     state.create_network(&network, &[], [0; 4]).unwrap();
@@ -77,4 +78,38 @@ fn a_port_on_an_address_that_cannot_work_is_refused() {
     wanted.publish = publish::parse("[::1]:8080:80").unwrap();
     let error = state().create_container(wanted, 0, [1; 4]).unwrap_err();
     assert_eq!(error.field, "--publish");
+}
+
+#[test]
+fn a_port_that_somebody_has_is_refused() {
+    let mut state = state();
+    let mut wanted = spec("a");
+    wanted.publish = publish::parse("8080:80").unwrap();
+    state.create_container(wanted.clone(), 0, [1; 4]).unwrap();
+    wanted.name = Some("b".to_owned());
+    let error = state
+        .create_container(wanted.clone(), 0, [2; 4])
+        .unwrap_err();
+    assert!(error.reason.contains("already allocated to a"), "{error}");
+    state.end("a", 0);
+    state.create_container(wanted, 0, [2; 4]).unwrap();
+}
+
+#[test]
+fn a_port_that_nobody_outside_could_reach_is_refused() {
+    let mut state = state();
+    let internal = NetworkSpec {
+        name: "internal".to_owned(),
+        ..NetworkSpec::default()
+    };
+    state.create_network(&internal, &[], [1; 4]).unwrap();
+    let mut wanted = spec("a");
+    wanted.network = internal.name;
+    state.create_container(wanted.clone(), 0, [2; 4]).unwrap();
+    wanted.name = Some("b".to_owned());
+    wanted.publish = publish::parse("8080:80").unwrap();
+    let error = state.create_container(wanted, 0, [3; 4]).unwrap_err();
+    assert_eq!(error.field, "--publish");
+    assert!(error.reason.ends_with("an uplink: bridge"), "{error}");
+    assert!(state.container("b").is_err(), "nothing is reserved");
 }
