@@ -283,6 +283,7 @@ fn attach(
         publish: specs?.concat(),
         command: String::new(),
         pid: None,
+        monitor: None,
         remove: true,
         unguarded: false,
     };

@@ -133,6 +133,7 @@ fn attach(args: Attach) -> Result<u8, Failure> {
         publish: args::publish(&args.join.publish)?,
         command: String::new(),
         pid: None,
+        monitor: None,
         remove: true,
         unguarded: args.join.no_guard,
     };

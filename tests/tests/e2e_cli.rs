@@ -254,7 +254,15 @@ fn what_a_command_leaves_behind_ends_with_it() {
 #[expect(clippy::too_many_lines, reason = "a table of what is refused")]
 fn names_addresses_and_ports_are_checked() {
     let user = User::new("bad");
-    user.run(&["network", "create", "lab", "--subnet", "10.99.0.0/24"]);
+    user.run(&[
+        "network",
+        "create",
+        "lab",
+        "--subnet",
+        "10.99.0.0/24",
+        "--uplink",
+        "none",
+    ]);
     user.run(&[
         "run",
         "-d",
@@ -262,8 +270,6 @@ fn names_addresses_and_ports_are_checked() {
         "one",
         "--network",
         "lab",
-        "-p",
-        "8080:80",
         "--",
         "sleep",
         "60",
@@ -295,7 +301,7 @@ fn names_addresses_and_ports_are_checked() {
         ),
         (
             &["run", "--network", "lab", "-p", "8080:80", "--", "true"],
-            "already allocated to one",
+            "network lab has no uplink",
         ),
         (
             &["run", "-p", "65536:80", "--", "true"],
@@ -304,10 +310,6 @@ fn names_addresses_and_ports_are_checked() {
         (
             &["run", "-p", "8080-80", "--", "true"],
             "Invalid containerPort",
-        ),
-        (
-            &["run", "-p", "[::1]:8080:80", "--", "true"],
-            "only IPv4 addresses",
         ),
         (
             &["run", "--add-host", "x:notanip", "--", "true"],
@@ -783,5 +785,138 @@ fn exec_passes_signals_and_works_where_the_user_is() {
     let sent = Command::new("kill").arg(child.id().to_string()).status();
     assert!(sent.expect("kill").success());
     assert_eq!(child.wait().expect("own child").code(), Some(4));
+    user.run(&["shutdown"]);
+}
+
+impl User {
+    /// The process that runs `pontoon run` for the container whose first process is `pid`.
+    fn monitor_of(&self, name: &str) -> String {
+        let ps = self.run(&["ps", "--json"]);
+        let ps: serde_json::Value = serde_json::from_str(&ps).expect("JSON");
+        let all = ps.as_array().expect("a list");
+        let container = all.iter().find(|c| c["name"] == name).expect("it runs");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", container["pid"]));
+        let stat = stat.expect("own process");
+        let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
+        rest.split(' ').nth(1).expect("its parent").to_owned()
+    }
+
+    /// Names in the runtime directory of what belongs to containers.
+    fn files(&self) -> Vec<String> {
+        let directory = std::fs::read_dir(self.directory.join("pontoon")).expect("a directory");
+        let names = directory.flatten().map(|entry| entry.file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("run-")).collect()
+    }
+}
+
+fn kill(signal: &str, pid: &str) {
+    let sent = Command::new("kill").args(["-s", signal, pid]).status();
+    assert!(sent.expect("kill").success());
+}
+
+#[test]
+fn a_container_whose_monitor_was_killed_ends_and_leaves_nothing() {
+    let user = User::new("nomonitor");
+    user.run(&["network", "create", "keep"]);
+    let idle = user.processes().len();
+    let script = "for i in 1 2 3; do setsid sleep 1000 & done; wait";
+    for ip in ["172.17.0.9", "172.17.0.9"] {
+        let run = ["run", "-d", "--name", "a", "--ip", ip];
+        user.run(&[&run[..], &["--", "sh", "-c", script]].concat());
+        wait_for(|| user.processes().len() == idle + 5, "three orphans to be");
+        assert_eq!(user.files().len(), 1);
+        kill("KILL", &user.monitor_of("a"));
+        let start = Instant::now();
+        let exited = || user.run(&["ps", "-a"]).contains("Exited (137)");
+        wait_for(exited, "the end to be noticed");
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+        assert_eq!(user.processes().len(), idle, "the orphans have ended");
+        assert_eq!(user.files(), [""; 0]);
+        // Its address is free again, and so is its name once it is removed.
+        user.run(&["rm", "a"]);
+    }
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn a_command_that_outlives_its_monitor_is_ended() {
+    let user = User::new("outlives");
+    user.run(&["network", "create", "keep"]);
+    let idle = user.processes().len();
+    let command = ["setpriv", "--pdeathsig", "clear", "sleep", "1000"];
+    user.run(&[&["run", "-d", "--name", "a", "--"][..], &command].concat());
+    wait_for(|| user.processes().len() == idle + 2, "the command to be");
+    sleep(Duration::from_millis(300));
+    kill("KILL", &user.monitor_of("a"));
+    let exited = || user.run(&["ps", "-a"]).contains("Exited (137)");
+    wait_for(exited, "the end to be noticed");
+    assert_eq!(user.processes().len(), idle, "the command has ended");
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn an_engine_whose_last_monitor_was_killed_leaves() {
+    let user = User::new("lastmonitor");
+    let script = "setsid sleep 1000 & wait";
+    user.run(&["run", "-d", "--rm", "--name", "a", "--", "sh", "-c", script]);
+    kill("KILL", &user.monitor_of("a"));
+    wait_for(|| user.processes().is_empty(), "everything to end");
+}
+
+#[test]
+fn nothing_is_left_when_everything_ends_right_after_a_monitor_was_killed() {
+    for (last, test) in [
+        (&["shutdown"][..], "endall"),
+        (&["rm", "-f", "a"], "endone"),
+    ] {
+        let user = User::new(test);
+        let script = "setsid sleep 1000 & wait";
+        user.run(&["run", "-d", "--name", "a", "--", "sh", "-c", script]);
+        wait_for(|| user.processes().len() == 5, "the orphan to be");
+        kill("KILL", &user.monitor_of("a"));
+        user.run(last);
+        assert_eq!(user.files(), [""; 0], "{last:?}");
+        wait_for(|| user.processes().is_empty(), "everything to end");
+    }
+}
+
+#[test]
+fn what_run_has_started_is_stopped_and_not_detached() {
+    let user = User::new("undetached");
+    user.run(&["network", "create", "keep"]);
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    let error = user.refused(&["detach", "a"]);
+    assert!(error.contains("a was started by run: stop it"), "{error}");
+    assert!(user.run(&["ps"]).contains("Up "));
+    user.run(&["stop", "a"]);
+    let error = user.refused(&["detach", "a"]);
+    assert!(error.contains("remove it with rm"), "{error}");
+    user.run(&["rm", "a"]);
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn a_container_that_deletes_its_interface_is_still_listed() {
+    let user = User::new("unplugged");
+    user.run(&["network", "create", "keep"]);
+    let script = "ip link del eth0 && echo gone; exec sleep 60";
+    let mut child = user
+        .command(&["run", "--name", "a", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pontoon can be run");
+    let mut line = [0; 5];
+    let stdout = child.stdout.as_mut().expect("piped");
+    std::io::Read::read_exact(stdout, &mut line).expect("a line");
+    sleep(Duration::from_millis(300));
+    assert!(user.run(&["ps"]).contains("Up "));
+    user.run(&["stop", "a"]);
+    assert_eq!(child.wait().expect("own child").code(), Some(143));
+    assert!(user.run(&["ps", "-a"]).contains("Exited (143)"));
     user.run(&["shutdown"]);
 }

@@ -6,8 +6,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
 use pontoon_engine::control::api::{Reply, Request};
 use pontoon_engine::io::namespace::{Inside, enter};
+use pontoon_engine::io::process::Process;
 
-use super::watch::{self, fork_here, pidfd};
+use super::watch::{self, fork_here};
 use super::{Failure, become_command};
 use crate::args::Exec;
 use crate::client::Client;
@@ -28,7 +29,7 @@ pub(crate) fn exec(args: &Exec) -> Result<u8, Failure> {
             "has no process of its own here (it was attached or has ended)",
         )
     })?;
-    let container = pidfd(pid)?;
+    let container = Process::open(pid.as_raw())?;
     let (signals, parent) = (watch::signals()?, getpid());
     match fork_here()? {
         ForkResult::Parent { child } => watch::wait_for(child, &signals, Some(container)),

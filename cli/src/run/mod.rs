@@ -11,6 +11,7 @@
 //! with the last process the namespace goes.
 
 mod exec;
+mod files;
 mod first;
 mod monitor;
 mod watch;
@@ -62,6 +63,7 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
         publish: publish(&args.join.publish)?,
         command: becoming.command.join(" "),
         pid: None,
+        monitor: None,
         remove: args.rm,
         unguarded: args.join.no_guard,
     };

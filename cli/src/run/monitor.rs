@@ -1,10 +1,7 @@
 //! The monitor of a container.
 
-use std::fmt::Write as _;
-use std::fs::{self, File, Permissions};
-use std::net::IpAddr;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,12 +11,14 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
 use pontoon_engine::control::api::{AttachSpec, ContainerView, RemoveMode, Reply, Request};
+use pontoon_engine::io::control::container_files;
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
+use pontoon_engine::io::process::Process;
 
 use super::first::{self, Plugged};
-use super::watch::{self, fork_here, pidfd};
-use super::{Becoming, Failure, HOST_GATEWAY};
+use super::watch::{self, fork_here};
+use super::{Becoming, Failure, files};
 use crate::client::Client;
 
 /// How long the monitor tries to report the command's end.
@@ -109,7 +108,7 @@ impl Running {
             None
         };
         drop(fds);
-        let files = runtime_directory().join(format!("run-{}", std::process::id()));
+        let files = container_files(&runtime_directory(), std::process::id());
         fs::create_dir_all(&files)?;
         settle(&files.join("log"));
         let signals = watch::signals()?;
@@ -199,9 +198,12 @@ fn plug(
     };
     let net = fds.first().ok_or_else(Failure::unexpected)?;
     spec.pid = Some(pid.as_raw());
-    let process = pidfd(pid)?;
+    spec.monitor = Some(std::process::id());
+    let process = Process::open(pid.as_raw())?;
     let request = Request::Attach(spec.clone());
-    let (reply, _) = client.exchange(&request, &[net.as_fd(), process.as_fd()])?;
+    let own = Process::open(Pid::this().as_raw())?;
+    let fds = [net.as_fd(), process.as_fd(), own.as_fd()];
+    let (reply, _) = client.exchange(&request, &fds)?;
     let Reply::Container(view) = reply else {
         return Err(Failure::unexpected());
     };
@@ -215,81 +217,11 @@ fn settle_in(
     becoming: &Becoming,
     files: &Path,
 ) -> Result<(), Failure> {
-    let hosts = write_file(files, "hosts", &hosts(view, &becoming.add_host))?;
-    let resolvers = write_file(files, "resolv.conf", &resolvers())?;
     let plugged = Plugged {
-        files: vec![
-            ("/etc/hosts".to_owned(), hosts),
-            ("/etc/resolv.conf".to_owned(), resolvers),
-        ],
+        files: files::write(files, view, &becoming.add_host)?,
         ifname: view.ifname.clone(),
     };
     Ok(first.send(&plugged, &[])?)
-}
-
-fn write_file(directory: &Path, name: &str, content: &str) -> Result<String, Failure> {
-    let path = directory.join(name);
-    fs::write(&path, content)?;
-    // The command may change its identity, whatever the umask was.
-    fs::set_permissions(&path, Permissions::from_mode(0o644))?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|_| Failure::own("XDG_RUNTIME_DIR", "is not UTF-8"))
-}
-
-/// `/etc/hosts` as Docker writes it.
-fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
-    let mut text =
-        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    let (address, name) = (container.address.addr(), &container.name);
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{address}\t{name}");
-    for (name, address) in more {
-        let gateway = container.gateway.to_string();
-        let address = if address == HOST_GATEWAY {
-            &gateway
-        } else {
-            address
-        };
-        let _ = writeln!(text, "{address}\t{name}");
-    }
-    text
-}
-
-/// The host's resolvers, as far as containers can reach them. Where only systemd-resolved's own listener
-/// is named, those that it asks, as Docker does.
-fn resolvers() -> String {
-    const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
-    let read = |path: &str| without_loopback(&fs::read_to_string(path).unwrap_or_default());
-    let own = read("/etc/resolv.conf");
-    if names_a_server(&own) {
-        return own;
-    }
-    let upstream = read(UPSTREAM);
-    if names_a_server(&upstream) {
-        upstream
-    } else {
-        own
-    }
-}
-
-fn names_a_server(resolvers: &str) -> bool {
-    let keyword = |line: &str| line.split_whitespace().next() == Some("nameserver");
-    resolvers.lines().any(keyword)
-}
-
-/// `/etc/resolv.conf` as Docker gives it to containers of the default bridge: without resolvers that
-/// listen on the host's loopback, where the container cannot reach them.
-fn without_loopback(own: &str) -> String {
-    let reachable = |line: &&str| {
-        let mut words = line.split_whitespace();
-        let server = words.next() == Some("nameserver");
-        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-        !(server && address.is_some_and(|address| address.is_loopback()))
-    };
-    own.lines()
-        .filter(reachable)
-        .fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Ends the processes that the command left behind, and theirs, which all become this one's children.

@@ -1,13 +1,14 @@
 //! Waiting for a command as if one were the command: signals pass through, and the exit status.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+use pontoon_engine::io::process::Process;
 
 use super::Failure;
 
@@ -33,12 +34,11 @@ pub(super) fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// Passes signals on until the command has ended. It is killed when the process of the descriptor `with`
-/// ends first. Returns its exit status.
+/// Passes signals on until the command has ended. It is killed when the process `with` ends first. Returns its exit status.
 pub(super) fn wait_for(
     command: Pid,
     signals: &SignalFd,
-    mut with: Option<OwnedFd>,
+    mut with: Option<Process>,
 ) -> Result<u8, Failure> {
     loop {
         let fds = [Some(signals.as_fd()), with.as_ref().map(AsFd::as_fd)];
@@ -102,15 +102,4 @@ fn reap(first: Pid) -> Result<Option<u8>, Failure> {
 pub(super) fn fork_here() -> Result<ForkResult, Failure> {
     // SAFETY: the command line has a single thread, so the child may do whatever the parent could.
     unsafe { fork() }.map_err(|error| Failure::own("fork", error))
-}
-
-#[allow(unsafe_code, reason = "pidfd_open has no wrapper")]
-pub(super) fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes no pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made the descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

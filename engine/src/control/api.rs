@@ -17,10 +17,10 @@ pub enum Request {
     Hello,
     /// The sandbox's user and host network namespaces, as descriptors.
     Namespaces,
-    /// Plug a namespace in. Descriptors: its network namespace, and a pidfd of its first process when
-    /// the container is one of `run`'s.
+    /// Plug a namespace in. Descriptors: its network namespace, and when the container is one of `run`'s,
+    /// pidfds of its first process and its monitor.
     Attach(AttachSpec),
-    /// Pull a container's namespace out and forget it.
+    /// Pull a namespace that was attached out and forget it.
     Detach {
         /// Its name.
         name: String,
@@ -116,6 +116,8 @@ pub struct AttachSpec {
     pub command: String,
     /// Its first process, when it is one of `run`'s.
     pub pid: Option<i32>,
+    /// Its monitor, when it is one of `run`'s: its files are named after it.
+    pub monitor: Option<u32>,
     /// Forget it when it ends.
     pub remove: bool,
     /// Do not check what it sends.

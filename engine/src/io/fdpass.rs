@@ -1,14 +1,14 @@
 //! Messages with file descriptors, over a `SOCK_SEQPACKET` pair.
 //!
 //! One message is one JSON value and up to [`MAX_FDS`] descriptors. Descriptors are close-on-exec from
-//! the moment they arrive; those of a message that is refused are closed.
+//! the moment they arrive; those of a message that is refused are closed. A message whose descriptors
+//! find no room in the receiver arrives without any: who needs them refuses that one message.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,34 +87,25 @@ impl Channel {
     /// Receives a message; `None` when the other end is gone.
     ///
     /// # Errors
-    /// It is malformed or cut, or the kernel refuses.
+    /// It is malformed or too large, or the kernel refuses.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-        let (length, fds, flags) = {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            let received =
-                recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-            let fds: Vec<OwnedFd> = received
-                .cmsgs()?
-                .filter_map(|message| match message {
-                    ControlMessageOwned::ScmRights(fds) => Some(fds),
-                    _ => None,
-                })
-                .flatten()
-                .map(owned)
-                .collect();
-            (received.bytes, fds, received.flags)
-        };
+        let Arrived {
+            length,
+            mut fds,
+            flags,
+        } = receive_piece(self.fd.as_fd(), &mut buffer)?;
         if length == 0 {
             return Ok(None);
         }
-        if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        if flags.contains(MsgFlags::MSG_TRUNC) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "message was cut",
             ));
+        }
+        if flags.contains(MsgFlags::MSG_CTRUNC) {
+            fds.clear();
         }
         Ok(Some((serde_json::from_slice(&buffer[..length])?, fds)))
     }
@@ -126,10 +117,86 @@ impl AsFd for Channel {
     }
 }
 
-#[allow(unsafe_code, reason = "descriptors arrive as numbers")]
-fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just installed this descriptor for the message; nobody else knows it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// What one `recvmsg(2)` brings.
+pub(super) struct Arrived {
+    /// Bytes.
+    pub(super) length: usize,
+    /// Descriptors, which are close-on-exec. When some found no room, `MSG_CTRUNC` is set.
+    pub(super) fds: Vec<OwnedFd>,
+    /// `MSG_TRUNC`, `MSG_CTRUNC`.
+    pub(super) flags: MsgFlags,
+}
+
+#[allow(unsafe_code, reason = "CMSG_SPACE is declared so, but only counts")]
+// SAFETY: the call takes no pointers.
+const CONTROL_LENGTH: usize =
+    unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) } as usize;
+
+/// Room for the descriptors of one message.
+#[repr(C)]
+union Control {
+    /// What the kernel writes begins with it.
+    _header: libc::cmsghdr,
+    room: [u8; CONTROL_LENGTH],
+}
+
+/// Receives one piece of a message from a unix socket.
+///
+/// # Errors
+/// The kernel refuses.
+#[allow(
+    unsafe_code,
+    reason = "nix keeps the descriptors of a message that lost some, and they would stay open"
+)]
+pub(super) fn receive_piece(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Arrived> {
+    let mut control = Control {
+        room: [0; CONTROL_LENGTH],
+    };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: zeros are an empty header.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>();
+    // SAFETY: the header names a buffer and room that live until the end of this function.
+    let length =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok(Arrived {
+        length,
+        // SAFETY: the kernel has just filled the header in.
+        fds: unsafe { descriptors(&header) },
+        flags: MsgFlags::from_bits_truncate(header.msg_flags),
+    })
+}
+
+/// The descriptors that came with a message (`cmsg(3)`).
+///
+/// # Safety
+/// The header is one that `recvmsg` has filled in, and its descriptors are not taken twice.
+#[allow(unsafe_code, reason = "walks what the kernel has written")]
+unsafe fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: see above; each message lies within the room that the header names.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while !message.is_null() {
+            let found = message.read();
+            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let bytes = found.cmsg_len - libc::CMSG_LEN(0) as usize;
+                let first: *const RawFd = libc::CMSG_DATA(message).cast();
+                for at in 0..bytes / size_of::<RawFd>() {
+                    fds.push(OwnedFd::from_raw_fd(first.add(at).read_unaligned()));
+                }
+            }
+            message = libc::CMSG_NXTHDR(header, message);
+        }
+    }
+    fds
 }
 
 #[cfg(test)]
@@ -171,5 +238,20 @@ mod tests {
     fn a_message_beyond_the_limit_is_refused() {
         let (a, _b) = Channel::pair().unwrap();
         assert!(a.send(&"x".repeat(MAX_MESSAGE), &[]).is_err());
+    }
+
+    #[test]
+    fn descriptors_that_find_no_room_leave_the_message_and_nothing_open() {
+        let (a, b) = Channel::pair().unwrap();
+        let (x, y) = Channel::pair().unwrap();
+        let raw = [x.fd.as_raw_fd(); MAX_FDS + 1];
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let parts = [IoSlice::new(b"5")];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(a.fd.as_raw_fd(), &parts, &rights, flags, None).unwrap();
+        drop(x);
+        let (number, fds) = b.receive::<u8>().unwrap().unwrap();
+        assert_eq!((number, fds.len()), (5, 0));
+        assert!(y.receive::<String>().unwrap().is_none(), "all were closed");
     }
 }

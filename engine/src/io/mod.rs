@@ -19,6 +19,7 @@ pub mod keeper;
 pub mod namespace;
 pub mod netlink;
 pub mod packet_socket;
+pub mod process;
 mod shield;
 mod tap;
 mod transmit;

@@ -31,15 +31,16 @@ pub(crate) struct Shield {
 }
 
 impl Shield {
-    /// Raises the shield for the IPv4 addresses of an interface.
+    /// Raises the shield for the IPv4 addresses of an interface. `name` tells it apart from the others of
+    /// the network namespace: its table is `pontoon-NAME`.
     ///
     /// # Errors
     /// nf_tables is missing, or there is no right to it.
-    pub(crate) fn raise(interface: &str, ifindex: u32, addresses: &[IpNet]) -> io::Result<Self> {
+    pub(crate) fn raise(name: &str, ifindex: u32, addresses: &[IpNet]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        let table = format!("pontoon-{interface}");
+        let table = format!("pontoon-{name}");
         let mut batch = Batch::default();
         batch.message(NFNL_MSG_BATCH_BEGIN, 0, 0, &[]);
         batch.table(&table);

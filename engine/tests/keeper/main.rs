@@ -7,6 +7,7 @@
 
 mod engine;
 mod plugs;
+mod shortage;
 mod uplinks;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use plugs::{
     death, foreign, host_port, host_port_, many_deaths, plug_and_unplug, plug_and_unplug_,
     start_namespace, taken_name,
 };
+use shortage::{leftovers, leftovers_, short_engine, short_keeper};
 use uplinks::{shared_uplink, shield, uplink_refused};
 
 const SCENARIO: &str = "PONTOON_TEST_SCENARIO";
@@ -119,6 +121,10 @@ scenarios! {
     an_uplink_needs_rights: uplink_refused as Ordinary;
     the_shield_silences_the_kernel_only_where_nobody_listens: shield as Administrator;
     a_signal_is_told_to_the_engine: signal as Ordinary;
+    a_keeper_that_is_short_of_files_refuses_and_goes_on: short_keeper as Ordinary;
+    an_engine_that_is_short_of_files_keeps_its_keeper: short_engine as Ordinary;
+    what_is_left_in_a_namespace_is_ended_and_nothing_else: leftovers as Ordinary;
+    what_is_left_in_a_namespace_is_ended_by_root: leftovers_ as Administrator;
 }
 
 #[test]

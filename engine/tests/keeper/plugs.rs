@@ -12,7 +12,7 @@ use crate::eventually;
 
 const MAC: &str = "02:42:ac:11:00:02";
 
-fn spec(host_ifname: &str) -> Plug {
+pub(super) fn spec(host_ifname: &str) -> Plug {
     Plug {
         host_ifname: host_ifname.to_owned(),
         ifname: "eth0".to_owned(),

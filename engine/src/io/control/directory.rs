@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ const TAKEOVER: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long another engine may take to say that it serves.
 const HELLO: Duration = Duration::from_secs(1);
+
 /// Makes the runtime directory and takes its lock. An engine that holds it but serves nobody is leaving.
 pub(super) fn lock(directory: &Path) -> io::Result<Flock<File>> {
     make_private(directory)?;
@@ -47,6 +48,11 @@ fn serves(directory: &Path) -> bool {
         engine.receive::<Answer>(MAX_REPLY)
     });
     matches!(answer, Ok(Some(_)))
+}
+
+/// Where the files of the container with this monitor are: what it has instead of the host's, and its log.
+pub fn container_files(directory: &Path, monitor: u32) -> PathBuf {
+    directory.join(format!("run-{monitor}"))
 }
 
 /// Makes a directory that only this user can look into.

@@ -15,6 +15,7 @@ mod directory;
 mod operations;
 mod seats;
 pub mod transport;
+mod watch;
 
 use std::fs;
 use std::io;
@@ -30,13 +31,15 @@ use nix::sys::signal::{SigSet, Signal};
 use super::fdpass::Channel;
 use super::keeper::protocol::Event;
 use super::keeper::{ENGINE_FD, KeeperLink};
+use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::api::{Answer, Request};
 use directory::lock;
-pub use directory::make_private;
+pub use directory::{container_files, make_private};
 use operations::Control;
 use seats::{Refused, Seats};
 use transport::{Connection, Listener, MAX_REQUEST};
+use watch::Watch;
 
 /// How long a client may be silent before its connection is closed.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
@@ -65,6 +68,8 @@ enum Word {
     MaybeLeave,
     /// A client has gone.
     ClientGone,
+    /// The first process of the container at this port, or its monitor, has ended a while ago.
+    Ended(PortId),
     /// Everything is to end, or has.
     End,
 }
@@ -85,14 +90,15 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     let signals = block_signals()?;
     let _lock = lock(directory)?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;
-    let control = Control::start(keeper, stay).map_err(io::Error::other)?;
+    let (words, word) = unbounded();
+    let watch = Watch::start(words.clone())?;
+    let control = Control::start(keeper, stay, watch, directory.to_owned());
     let engine = Arc::new(Engine {
-        control: Mutex::new(control),
+        control: Mutex::new(control.map_err(io::Error::other)?),
         seats: Seats::default(),
     });
     let listener = Listener::open(directory)?;
     let socket = listener.path().to_owned();
-    let (words, word) = unbounded();
     let told = words.clone();
     thread::Builder::new()
         .name("pontoon-signals".to_owned())
@@ -129,6 +135,10 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
             recv(words) -> word => match word {
                 Ok(Word::MaybeLeave) => due = true,
                 Ok(Word::ClientGone) => {}
+                Ok(Word::Ended(port)) => {
+                    hold(&engine.control).unattended(port);
+                    due = true;
+                }
                 Ok(Word::End) | Err(_) => return,
             },
             recv(first) -> _ => due = true,

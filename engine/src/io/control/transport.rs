@@ -3,21 +3,20 @@
 //! A value of any size is sent in pieces of at most `PIECE` bytes, each with a first byte that says
 //! whether more follow; descriptors come with the first. What one side accepts of the other is bounded.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
-    SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt,
-    shutdown, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr,
+    accept4, bind, connect, getsockopt, listen, sendmsg, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::io::fdpass::MAX_FDS;
+use crate::io::fdpass::{MAX_FDS, receive_piece};
 
 const PIECE: usize = 60 << 10;
 /// Largest request, in bytes.
@@ -156,23 +155,13 @@ impl Connection {
 
     fn receive_piece(&self, fds: &mut Vec<OwnedFd>) -> io::Result<Option<(Vec<u8>, bool)>> {
         let mut buffer = vec![0; PIECE + 1];
-        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-        let length = {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            let received =
-                recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-            for message in received.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(raw) = message {
-                    fds.extend(raw.into_iter().map(owned));
-                }
-            }
-            if received.flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > MAX_FDS {
-                let what = "too many files are open, or came along";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
-            received.bytes
-        };
+        let arrived = receive_piece(self.fd.as_fd(), &mut buffer)?;
+        fds.extend(arrived.fds);
+        if arrived.flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > MAX_FDS {
+            let what = "too many files are open, or came along";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let length = arrived.length;
         if length == 0 {
             return Ok(None);
         }
@@ -257,6 +246,8 @@ fn owned(fd: RawFd) -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
 
     fn listening(test: &str) -> (PathBuf, Listener) {
@@ -291,6 +282,26 @@ mod tests {
         }
         let error = server.receive::<String>(MAX_REQUEST).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn descriptors_of_a_refused_request_are_closed() {
+        let (directory, listener) = listening("closed");
+        let client = Connection::open(&directory).unwrap();
+        let server = listener.accept().unwrap();
+        let (kept, sent) = io::pipe().unwrap();
+        let raw = [sent.as_raw_fd(); MAX_FDS + 1];
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let parts = [IoSlice::new(&[0]), IoSlice::new(b"5")];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(client.fd.as_raw_fd(), &parts, &rights, flags, None).unwrap();
+        drop(sent);
+        let error = server.receive::<u8>(MAX_REQUEST).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        let mut fds = [PollFd::new(kept.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap();
+        assert_eq!(fds[0].revents(), Some(PollFlags::POLLHUP), "nobody writes");
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -19,6 +19,7 @@
 //! keeper; when the keeper ends, the engine reads the end of the pair and ends as well.
 
 mod client;
+mod leftovers;
 mod plug;
 pub mod protocol;
 mod uplink;
@@ -214,10 +215,14 @@ impl Keeper {
         mut fds: Vec<OwnedFd>,
     ) -> io::Result<(ReplyBody, Vec<OwnedFd>)> {
         let done = (ReplyBody::Done, Vec::new());
+        // The engine has sent it.
+        let missing = || {
+            let what = "the namespace's descriptor was lost: too many files are open (ulimit -n)";
+            io::Error::other(what)
+        };
         match body {
             RequestBody::Sandbox => self.describe_sandbox(),
             RequestBody::Plug(spec) => {
-                let missing = || io::Error::other("no namespace came with the request");
                 let target = fds.pop().ok_or_else(missing)?;
                 self.plug(target.as_fd(), &spec)
             }
@@ -236,6 +241,10 @@ impl Keeper {
                     &spec,
                 )?;
                 Ok((ReplyBody::Done, vec![tap]))
+            }
+            RequestBody::EndProcesses => {
+                let target = fds.pop().ok_or_else(missing)?;
+                leftovers::end_processes(target.as_fd()).map(|()| done)
             }
             RequestBody::Unplug { sandbox, ifindex } => {
                 self.unplug(sandbox, ifindex).map(|()| done)

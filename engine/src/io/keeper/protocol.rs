@@ -37,6 +37,9 @@ pub enum RequestBody {
     /// Plug the host in as [`PlugHost`](Self::PlugHost) does, but by a TAP interface. Reply:
     /// [`ReplyBody::Done`], with the interface's descriptor.
     PlugHostTap(Plug),
+    /// End every process in a network namespace, whose descriptor comes with the request. Reply:
+    /// [`ReplyBody::Done`].
+    EndProcesses,
     /// Delete the engine's end of a veth pair. Reply: [`ReplyBody::Done`].
     Unplug {
         /// Where it lies.

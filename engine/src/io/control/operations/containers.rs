@@ -6,35 +6,45 @@ use ipnet::IpNet;
 use pontoon_nat::{Owner, Published};
 use pontoon_packet::Endpoint;
 
-use super::{
-    Control, Outcome, Place, UNKNOWN_STATUS, broken, random, signal, unexpected, unix_time,
-};
+use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, unix_time};
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, RemoveMode, Reply};
 use crate::control::state::{Container, Network, Phase};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
+use crate::io::process::Process;
 
 impl Control {
     pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
         let mut fds = fds.into_iter();
         let missing = || Invalid::new("--netns", "no network namespace came with the request");
         let target = fds.next().ok_or_else(missing)?;
+        let processes = fds.next().zip(fds.next());
+        if processes.is_some() != spec.pid.is_some() {
+            let what = "a first process and its monitor are named and came along, or neither";
+            return Err(Invalid::new("request", what));
+        }
         let created = unix_time();
         let container = self
             .state
             .create_container(spec, created, random()?)?
             .clone();
-        match self.plug(&container, &target) {
-            Ok(()) => {}
-            Err(error) => {
-                self.state.forget(&container.name);
-                return Err(error);
-            }
-        }
-        if let Some(process) = fds.next() {
-            self.processes.insert(container.name.clone(), process);
+        let plugged = self.plug(&container, &target).and_then(|()| {
+            let Some((first, monitor)) = processes else {
+                return Ok(());
+            };
+            let held = Held {
+                process: Process::from_fd(first),
+                monitor: Process::from_fd(monitor),
+                net: target,
+            };
+            self.hold(&container, held)
+        });
+        if let Err(error) = plugged {
+            self.unplug(container.port);
+            self.state.forget(&container.name);
+            return Err(error);
         }
         self.had_container = true;
         Ok(Reply::Container(self.state.container_view(&container)?))
@@ -57,11 +67,7 @@ impl Control {
             .request(request, &[target.as_fd()])
             .map_err(broken)?;
         let place = self.place(container.port, reply, fds)?;
-        let added = self.add_port(container, &network, place);
-        if added.is_err() {
-            self.unplug(container.port);
-        }
-        added
+        self.add_port(container, &network, place)
     }
 
     /// Notes where the engine's end of an interface lies.
@@ -118,10 +124,27 @@ impl Control {
         .map_err(|error: crate::config::ConfigError| broken(error))
     }
 
+    /// Pulls out what was attached. A container that `run` has started would run on without a network.
+    pub(super) fn pull_out(&mut self, name: &str) -> Outcome<Reply> {
+        let container = self.state.container(name)?;
+        let name = container.name.clone();
+        if container.spec.pid.is_some() {
+            let what = match container.phase {
+                Phase::Running => "stop it",
+                Phase::Exited(_) => "it has ended; remove it with rm",
+            };
+            let what = format!("{name} was started by run: {what}");
+            return Err(Invalid::new("", what));
+        }
+        self.detach(&name);
+        self.state.forget(&name);
+        Ok(Reply::Done)
+    }
+
     /// Takes a container off its network: port, flows, published ports, interface.
     pub(super) fn detach(&mut self, name: &str) {
         if let Ok(container) = self.state.container(name).cloned() {
-            self.processes.remove(&container.name);
+            self.let_go(&container.name);
             self.unplug(container.port);
         }
     }
@@ -162,30 +185,14 @@ impl Control {
         let Some(port) = self.port_at(sandbox, ifindex) else {
             return;
         };
-        let gone = self.state.containers().find(|c| c.port == port).cloned();
+        let gone = self.state.containers().find(|c| c.port == port);
+        // One that `run` has started is there as long as its first process is.
+        let gone = gone.filter(|c| !self.held.contains_key(&c.name));
+        let gone = gone.map(|c| c.name.clone());
         self.unplug(port);
-        if let Some(container) = gone {
-            self.processes.remove(&container.name);
-            // What the process ended with is not known here; its monitor tells if it can.
-            if container.spec.pid.is_none() || container.spec.remove {
-                self.state.forget(&container.name);
-            } else {
-                self.state.end(&container.name, UNKNOWN_STATUS);
-            }
+        if let Some(name) = gone {
+            self.state.forget(&name);
         }
-    }
-
-    pub(in super::super) fn exited(&mut self, id: &str, status: i32) -> Reply {
-        let found = self.state.containers().find(|c| c.id == id).cloned();
-        if let Some(container) = found {
-            self.detach(&container.name);
-            if container.spec.remove {
-                self.state.forget(&container.name);
-            } else {
-                self.state.end(&container.name, status);
-            }
-        }
-        Reply::Done
     }
 
     pub(super) fn remove(&mut self, name: &str, mode: RemoveMode) -> Outcome<Reply> {
@@ -199,9 +206,11 @@ impl Control {
                 );
                 return Err(Invalid::new("", what));
             }
-            if let Some(process) = self.processes.get(&container.name) {
-                signal(process, libc::SIGKILL)?;
+            if let Some(held) = self.held.get(&container.name) {
+                // It may have left the namespace.
+                ends::kill(&held.process)?;
             }
+            self.end_rest(&container);
         }
         self.detach(&container.name);
         self.state.forget(&container.name);

@@ -4,30 +4,34 @@
 //! takes everything back in reverse when one of them fails.
 
 mod containers;
+mod ends;
 mod glance;
 mod networks;
 mod uplinks;
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pontoon_nat::{Limits, Profile};
 use pontoon_switch::LinkState;
 
 use super::Stay;
+use super::watch::Watch;
 use crate::config::{PortId, UplinkId};
 use crate::control::Invalid;
-use crate::control::api::{Answer, NetworkSpec, Reply, Request};
-use crate::control::state::{DEFAULT_NETWORK, Phase, State};
+use crate::control::api::{NetworkSpec, Reply, Request};
+use crate::control::state::{DEFAULT_NETWORK, State};
 use crate::io::keeper::KeeperLink;
 use crate::io::keeper::protocol::{Event, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
 use crate::io::wire::SocketId;
 use crate::io::worker::{Worker, WorkerHandle};
 use crate::{Datapath, Seeds};
+use ends::Held;
+pub(super) use ends::{UNKNOWN_STATUS, stop};
 
 /// Whether the engine's time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,10 @@ pub(super) struct Control {
     places: HashMap<PortId, Place>,
     host_ports: HashMap<String, PortId>,
     taps: HashMap<PortId, SocketId>,
-    processes: HashMap<String, OwnedFd>,
+    /// By name; of containers that `run` has started and that have not ended.
+    held: HashMap<String, Held>,
+    watch: Watch,
+    directory: PathBuf,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
     stay: Stay,
@@ -78,7 +85,12 @@ struct SandboxFds {
 
 impl Control {
     /// Asks for the sandbox, starts the worker, and makes the default network.
-    pub(super) fn start(keeper: KeeperLink, stay: Stay) -> Outcome<Self> {
+    pub(super) fn start(
+        keeper: KeeperLink,
+        stay: Stay,
+        watch: Watch,
+        directory: PathBuf,
+    ) -> Outcome<Self> {
         let (reply, fds) = keeper.request(RequestBody::Sandbox, &[]).map_err(broken)?;
         let ReplyBody::Sandbox { unprivileged } = reply else {
             return Err(unexpected());
@@ -109,7 +121,9 @@ impl Control {
             places: HashMap::new(),
             host_ports: HashMap::new(),
             taps: HashMap::new(),
-            processes: HashMap::new(),
+            held: HashMap::new(),
+            watch,
+            directory,
             uplinks: HashMap::new(),
             last_uplink: 0,
             stay,
@@ -139,12 +153,7 @@ impl Control {
             Request::Hello => Reply::Done,
             Request::Namespaces => return self.namespaces(),
             Request::Attach(spec) => self.attach(spec, fds)?,
-            Request::Detach { name } => {
-                let name = self.state.container(&name)?.name.clone();
-                self.detach(&name);
-                self.state.forget(&name);
-                Reply::Done
-            }
+            Request::Detach { name } => self.pull_out(&name)?,
             Request::Exited { id, status } => self.exited(&id, status),
             Request::Containers => {
                 let all: Outcome<Vec<_>> = self
@@ -233,42 +242,6 @@ impl Control {
         self.worker.stop();
     }
 
-    /// Ends all first processes, which get the time of one together.
-    fn end_processes(&self) {
-        for process in self.processes.values() {
-            // A process that has ended needs no signal.
-            let _ = signal(process, libc::SIGTERM);
-        }
-        let end = Instant::now() + END_TOGETHER;
-        for process in self.processes.values() {
-            let left = end.saturating_duration_since(Instant::now());
-            if !has_ended(process, left.as_millis() as u64) {
-                let _ = signal(process, libc::SIGKILL);
-                has_ended(process, KILLED);
-            }
-        }
-    }
-
-    /// Id and first process of a container.
-    pub(super) fn process_of(&self, name: &str) -> Outcome<(String, OwnedFd)> {
-        let container = self.state.container(name)?;
-        let process = self.processes.get(&container.name).ok_or_else(|| {
-            let what = match container.phase {
-                Phase::Exited(_) => "the container has ended already",
-                Phase::Running => "the namespace was attached; detach it instead",
-            };
-            Invalid::new("", format!("{name}: {what}"))
-        })?;
-        let process = process.try_clone().map_err(broken)?;
-        Ok((container.id.clone(), process))
-    }
-
-    /// Whether the container of that id is there and has not ended.
-    pub(super) fn runs(&self, id: &str) -> bool {
-        let mut containers = self.state.containers();
-        containers.any(|c| c.id == id && c.phase == Phase::Running)
-    }
-
     fn ask<R: Send + 'static>(
         &self,
         f: impl FnOnce(&mut Worker, pontoon_packet::Timestamp) -> R + Send + 'static,
@@ -281,50 +254,6 @@ impl Control {
         let fds: Result<Vec<_>, _> = both.into_iter().flatten().map(OwnedFd::try_clone).collect();
         let unprivileged = self.sandbox.user.is_some();
         Ok((Reply::Namespaces { unprivileged }, fds.map_err(broken)?))
-    }
-}
-
-/// How long processes have between SIGTERM and SIGKILL when everything ends.
-const END_TOGETHER: Duration = Duration::from_secs(2);
-/// How long a process may take to die of SIGKILL, in milliseconds.
-const KILLED: u64 = 5000;
-/// Shown for a process whose status nobody could tell; what a shell shows for SIGKILL.
-pub(super) const UNKNOWN_STATUS: i32 = 137;
-
-/// Ends a process: SIGTERM, and SIGKILL after `seconds`.
-pub(super) fn stop(process: &OwnedFd, seconds: u64) -> Answer {
-    signal(process, libc::SIGTERM)?;
-    if !has_ended(process, seconds.saturating_mul(1000)) {
-        signal(process, libc::SIGKILL)?;
-        has_ended(process, KILLED);
-    }
-    Ok(Reply::Done)
-}
-
-fn has_ended(process: &OwnedFd, millis: u64) -> bool {
-    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX));
-    poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)).is_ok_and(|ready| ready > 0)
-}
-
-#[allow(unsafe_code, reason = "pidfd_send_signal has no wrapper")]
-fn signal(process: &OwnedFd, number: i32) -> Outcome<()> {
-    // SAFETY: the descriptor is open; a null pointer asks for default information.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            process.as_raw_fd(),
-            number,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    match std::io::Error::last_os_error() {
-        _ if result == 0 => Ok(()),
-        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        error => Err(broken(format!(
-            "the container's process cannot be ended: {error}"
-        ))),
     }
 }
 

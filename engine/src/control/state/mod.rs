@@ -1,0 +1,38 @@
+//! Networks and containers.
+//!
+//! Every operation checks first and changes afterwards; what it reserves it can give back
+//! ([`State::forget`], [`State::remove_network`]), so that the shell can undo what it could not carry
+//! out.
+
+mod containers;
+mod networks;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use containers::{Container, Phase};
+pub use networks::{HostPort, Network, UplinkSpec};
+
+use crate::config::PortId;
+
+/// The network that containers join when they name none.
+pub const DEFAULT_NETWORK: &str = "bridge";
+
+/// All networks and containers.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    networks: BTreeMap<String, Network>,
+    containers: BTreeMap<String, Container>,
+    last_network: u32,
+    last_port: u32,
+}
+
+impl State {
+    /// A number for a port that no container has, or will have.
+    pub fn next_port(&mut self) -> PortId {
+        self.last_port += 1;
+        PortId(self.last_port)
+    }
+}

@@ -1,0 +1,75 @@
+//! What is left in a container whose monitor cannot end it.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::io::process::Process;
+
+/// How long processes may take to die of SIGKILL; nothing else is answered meanwhile.
+const TIME: Duration = Duration::from_millis(500);
+/// How often they are looked for meanwhile: they may fork.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Ends every process in a network namespace. As long as the caller has its descriptor, no other
+/// namespace can have its number.
+///
+/// # Errors
+/// It is the keeper's own, `/proc` is not mounted, or processes do not end.
+pub(super) fn end_processes(net: BorrowedFd<'_>) -> io::Result<()> {
+    let wanted = number(&fs::File::from(net.try_clone_to_owned()?).metadata()?);
+    if wanted == number(&fs::metadata("/proc/self/ns/net")?) {
+        let what = "the namespace is the keeper's own";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    let end = Instant::now() + TIME;
+    loop {
+        let left = kill_all(wanted)?;
+        if left == 0 {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            let what = format!("{left} processes do not end");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Sends SIGKILL to all that are there. Returns how many that are.
+fn kill_all(wanted: (u64, u64)) -> io::Result<usize> {
+    let mut found = 0;
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if !is_in(pid, wanted) {
+            continue;
+        }
+        let process = match Process::open(pid) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
+            opened => opened?,
+        };
+        // The number may have gone to another one before it was opened.
+        if is_in(pid, wanted) {
+            process.signal(Signal::SIGKILL)?;
+            found += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// A process that has ended is in no namespace, and others' cannot be seen.
+fn is_in(pid: i32, wanted: (u64, u64)) -> bool {
+    fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|there| number(&there) == wanted)
+}
+
+fn number(namespace: &Metadata) -> (u64, u64) {
+    (namespace.dev(), namespace.ino())
+}

@@ -1,0 +1,112 @@
+//! What runs short, and what is left over.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+use pontoon_engine::io::keeper::protocol::RequestBody;
+
+use crate::engine::{Engine, own_network};
+use crate::plugs::spec;
+use crate::wrapped;
+
+/// The lowest number that a process has no file for.
+fn free_number(pid: &str) -> u64 {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let names = open.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let taken: BTreeSet<u64> = names.map(|name| name.parse().unwrap()).collect();
+    (0..).find(|number| !taken.contains(number)).unwrap()
+}
+
+pub(super) fn short_keeper(engine: &Engine) {
+    let keeper = nix::unistd::getppid().to_string();
+    let limit = |files: u64| {
+        let soft = format!("--nofile={files}:");
+        let done = wrapped("prlimit", &["--pid", &keeper, &soft]).status();
+        assert!(done.unwrap().success());
+    };
+    let target = engine.container();
+    limit(free_number(&keeper));
+    let error = engine.plug(&target, spec("p1")).unwrap_err();
+    assert!(error.contains("too many files"), "{error}");
+    let error = engine.link.request(RequestBody::HostRoutes, &[]);
+    assert!(error.is_err(), "no descriptor was free");
+    limit(1024);
+    let (sandbox, ifindex, _) = engine.plug(&target, spec("p1")).unwrap();
+    engine.unplug(sandbox, ifindex);
+}
+
+pub(super) fn short_engine(engine: &Engine) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let limit = |files| setrlimit(Resource::RLIMIT_NOFILE, files, hard).unwrap();
+    let free = free_number("self");
+    limit(free);
+    let (_, fds) = engine.link.request(RequestBody::Sandbox, &[]).unwrap();
+    limit(soft);
+    assert_eq!(fds.len(), 0, "the answer came without descriptors");
+    let (_, fds) = engine.link.request(RequestBody::Sandbox, &[]).unwrap();
+    assert!(fds.len() >= 2);
+}
+
+pub(super) fn leftovers_(engine: &Engine) {
+    leftovers(engine);
+}
+
+pub(super) fn leftovers(engine: &Engine) {
+    // Each holder makes a namespace, says so, and has a child that stays when its parent has gone.
+    const HOLD: &str = "sleep 60 & echo ready; wait";
+    let hold = || {
+        let user = if engine.unprivileged {
+            &["--user", "--map-root-user", "--net"][..]
+        } else {
+            &["--net"]
+        };
+        let mut holder = wrapped("unshare", user);
+        let holder = holder
+            .args(["sh", "-c", HOLD])
+            .stdout(std::process::Stdio::piped());
+        let mut holder = holder.spawn().unwrap();
+        let mut line = [0; 6];
+        holder
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
+        let net: OwnedFd = fs::File::open(format!("/proc/{}/ns/net", holder.id()))
+            .unwrap()
+            .into();
+        (holder, net)
+    };
+    let ((mut first, net), (mut other, _)) = (hold(), hold());
+    let inside = |net: &OwnedFd| {
+        let wanted = nix::sys::stat::fstat(net).unwrap().st_ino;
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let there = |path: std::path::PathBuf| {
+            fs::metadata(path).is_ok_and(|m| std::os::unix::fs::MetadataExt::ino(&m) == wanted)
+        };
+        processes
+            .filter(|entry| there(entry.path().join("ns/net")))
+            .count()
+    };
+    assert_eq!(inside(&net), 2, "the shell and what it has started");
+    let end = |net: &OwnedFd| {
+        engine
+            .link
+            .request(RequestBody::EndProcesses, &[net.as_fd()])
+    };
+    end(&net).unwrap();
+    assert_eq!(inside(&net), 0);
+    assert!(!first.wait().unwrap().success());
+    assert!(other.try_wait().unwrap().is_none(), "it runs on");
+    end(&net).unwrap();
+    let error = end(&own_network().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("the keeper's own"), "{error}");
+    let net = fs::File::open(format!("/proc/{}/ns/net", other.id()))
+        .unwrap()
+        .into();
+    end(&net).unwrap();
+    other.wait().unwrap();
+}
