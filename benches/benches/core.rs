@@ -19,11 +19,12 @@ use std::time::Instant;
 
 use etherparse::PacketBuilder;
 use pontoon_engine::config::{
-    AddressOwner, Guarding, NetworkConfig, NetworkId, PortConfig, PortId, UplinkConfig, UplinkId,
+    AddressOwner, Guarding, NetworkConfig, NetworkId, Outside, PortConfig, PortId, UplinkConfig,
+    UplinkId,
 };
 use pontoon_engine::{Datapath, Seeds, Transmit};
-use pontoon_nat::{AHEAD, Limits, Profile};
-use pontoon_packet::{Frame, MacAddr, Offload, Segments, Timestamp, arp, parse};
+use pontoon_nat::{AHEAD, ConnId, Limits, Profile};
+use pontoon_packet::{Facts, Frame, MacAddr, Offload, Segments, Timestamp, arp, parse};
 
 const ROUNDS: usize = 7;
 
@@ -57,6 +58,11 @@ struct Sink {
 
 impl Transmit for Sink {
     fn forward(&mut self, _port: PortId, frame: &Frame<'_>) {
+        self.frames += 1;
+        black_box(frame.bytes.first());
+    }
+
+    fn deliver(&mut self, _id: ConnId, _from: PortId, frame: &Frame<'_>, _facts: &Facts) {
         self.frames += 1;
         black_box(frame.bytes.first());
     }
@@ -106,7 +112,7 @@ fn datapath(ports: u32, flows: usize) -> Datapath {
         gateway: GATEWAY.into(),
         gateway_mac: MacAddr::for_ipv4(GATEWAY),
         mtu: 1500,
-        uplink: Some(UplinkId(1)),
+        outside: Outside::Uplink(UplinkId(1)),
     };
     datapath.add_network(network).expect("network");
     for n in 1..=ports {

@@ -32,8 +32,20 @@ pub struct NetworkConfig {
     pub gateway_mac: MacAddr,
     /// Largest IP datagram of the network, in bytes.
     pub mtu: u16,
-    /// Where datagrams for elsewhere leave; `None` for an internal network.
-    pub uplink: Option<UplinkId>,
+    /// Where datagrams for elsewhere leave.
+    pub outside: Outside,
+}
+
+/// A network's way to the world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outside {
+    /// None: the network is internal.
+    #[default]
+    Nowhere,
+    /// An interface, on whose wire Pontoon masquerades.
+    Uplink(UplinkId),
+    /// The user uplink: the host's own sockets.
+    User,
 }
 
 /// A container's (or the host's) place on a network.

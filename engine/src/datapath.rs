@@ -7,7 +7,7 @@
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use pontoon_nat::{Limits, Nat, Profile, Reassembler};
+use pontoon_nat::{ConnId, Limits, Nat, Profile, Reassembler};
 use pontoon_packet::{Facts, Frame, L3, MacAddr, Offload, Timestamp, arp, parse};
 use pontoon_switch::{Forward, Guard, Switch};
 
@@ -29,6 +29,10 @@ pub trait Transmit {
 
     /// Sends a frame that the engine made, out of `port`. The bytes are copied before it returns.
     fn emit(&mut self, port: PortId, bytes: &[u8], offload: Offload);
+
+    /// Hands the frame under way, as it came, to the host's own sockets: a datagram of the connection
+    /// `id`, from the container behind `from`.
+    fn deliver(&mut self, id: ConnId, from: PortId, frame: &Frame<'_>, facts: &Facts);
 }
 
 /// Secrets drawn by the shell when the engine starts: they key every hash table and blur every
@@ -61,6 +65,7 @@ pub(crate) struct Uplink {
 pub(crate) enum Role {
     Member(NetworkId),
     Uplink(UplinkId),
+    User,
 }
 
 pub(crate) struct Port {
@@ -80,6 +85,8 @@ pub struct Datapath {
     /// Indexed by port number.
     pub(crate) ports: Vec<Option<Port>>,
     pub(crate) connected: Routes,
+    /// The port by which the host's own sockets are reached.
+    pub(crate) user_port: Option<PortId>,
     pub(crate) nat: Nat,
     pub(crate) reassembler: Reassembler,
     pub(crate) icmp_limiter: IcmpLimiter,
@@ -97,6 +104,7 @@ impl Datapath {
             uplinks: HashMap::with_hasher(seeds.hasher()),
             ports: Vec::new(),
             connected: Routes::new(seeds.hasher()),
+            user_port: None,
             nat: Nat::new(profile, limits, seeds.0),
             reassembler: Reassembler::new(limits, seeds.0),
             icmp_limiter: IcmpLimiter::new(seeds.hasher(), seeds.0[0]),
@@ -156,6 +164,7 @@ impl Datapath {
                 }
                 self.local(now, InterfaceId::Uplink(id), ingress, frame, facts, out)
             }
+            Role::User => self.local(now, InterfaceId::User, ingress, frame, facts, out),
         }
     }
 
@@ -407,6 +416,7 @@ impl Datapath {
                 let ours = config.addresses.iter().any(|net| net.addr() == addr);
                 ours.then_some((config.mac, config.address_owner))
             }
+            InterfaceId::User => None,
         }
     }
 }

@@ -48,6 +48,9 @@ impl Datapath {
         facts: &Facts,
         out: &mut impl Transmit,
     ) -> Result<(), Failure> {
+        if hop.interface == InterfaceId::User {
+            return self.hand_over(arrival, flow, frame, facts, out);
+        }
         let fragment_to = self.mtu_of(hop.interface).min(arrival.fragment_to);
         let neighbours = self
             .neighbours_mut(hop.interface)
@@ -79,15 +82,68 @@ impl Datapath {
         }
     }
 
+    /// Gives a datagram of a flow to the host's own sockets, as it came.
+    fn hand_over(
+        &mut self,
+        arrival: Arrival,
+        flow: Option<(ConnId, Direction)>,
+        frame: &Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), Failure> {
+        let (Some((id, direction)), Some(port)) = (flow, self.user_port) else {
+            return Err(DropReason::NotRouted.into());
+        };
+        let way = Way {
+            port,
+            dst_mac: MacAddr::ZERO,
+            src_mac: MacAddr::ZERO,
+            mtu: u16::MAX,
+        };
+        if arrival.fragment_to == u16::MAX {
+            let always = Timestamp::from_secs(u64::from(u32::MAX));
+            self.cache
+                .insert(id, direction, arrival.ingress, way, always);
+        }
+        self.deliver(port, id, arrival.ingress, frame, facts, out);
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        port: PortId,
+        id: ConnId,
+        from: PortId,
+        frame: &Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) {
+        if let Some(port) = self.port_mut(port) {
+            port.counters.tx_frames += 1;
+            port.counters.tx_bytes += frame.bytes.len() as u64;
+        }
+        out.deliver(id, from, frame, facts);
+    }
+
     /// Edits and sends a datagram of an established flow along its compiled way.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different fact about one datagram"
+    )]
     pub(crate) fn follow(
         &mut self,
         way: Way,
+        id: ConnId,
+        ingress: PortId,
         translation: Translation,
         frame: &mut Frame<'_>,
         facts: &Facts,
         out: &mut impl Transmit,
     ) -> Result<(), DropReason> {
+        if self.user_port == Some(way.port) {
+            self.deliver(way.port, id, ingress, frame, facts, out);
+            return Ok(());
+        }
         self.edit(translation, frame, facts);
         rewrite::set_macs(frame, way.dst_mac, way.src_mac);
         self.send(way.port, frame, out)
@@ -226,6 +282,7 @@ impl Datapath {
 
     fn egress(&self, interface: InterfaceId, mac: MacAddr) -> Option<Egress> {
         match interface {
+            InterfaceId::User => None,
             InterfaceId::Uplink(id) => Some(Egress::Port(self.uplinks.get(&id)?.config.port)),
             InterfaceId::Network(id) => {
                 let network = self.networks.get(&id)?;

@@ -36,6 +36,40 @@ impl Datapath {
         }
     }
 
+    /// Tells the container behind `port`, by an error from its gateway, what became of the datagram
+    /// that `quoted` begins (IP header and at least eight bytes), which the host's own sockets carried
+    /// or did not.
+    pub fn refuse(
+        &mut self,
+        now: Timestamp,
+        port: PortId,
+        quoted: &[u8],
+        error: icmp::Error,
+        out: &mut impl Transmit,
+    ) {
+        let Some(place) = self.port_mut(port) else {
+            return;
+        };
+        let (Role::Member(network), Some(config)) = (place.role, &place.config) else {
+            return;
+        };
+        let (mac, Some(source)) = (config.mac, config.addresses.first().copied()) else {
+            return;
+        };
+        let interface = InterfaceId::Network(network);
+        let (Some(own), Some(own_mac)) = (self.address_of(interface), self.mac_of(interface))
+        else {
+            return;
+        };
+        if !self.may_report(now, source, error) {
+            return;
+        }
+        if let Some(bytes) = build::icmp_error_about(quoted, source, error, own, (own_mac, mac)) {
+            self.counters.icmp_sent += 1;
+            self.emit(port, &bytes, Offload::NONE, out);
+        }
+    }
+
     fn may_report(
         &mut self,
         now: Timestamp,
@@ -113,6 +147,7 @@ impl Datapath {
         let interface = match self.port_mut(ingress).map(|port| port.role) {
             Some(Role::Member(id)) => InterfaceId::Network(id),
             Some(Role::Uplink(id)) => InterfaceId::Uplink(id),
+            Some(Role::User) => InterfaceId::User,
             None => return,
         };
         let mut bytes = expired.first.clone();

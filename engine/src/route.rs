@@ -15,6 +15,8 @@ pub enum InterfaceId {
     Network(NetworkId),
     /// An interface that leads outside.
     Uplink(UplinkId),
+    /// The host's own sockets.
+    User,
 }
 
 /// Where datagrams for a prefix leave.
@@ -101,7 +103,7 @@ mod tests {
         let (_, route) = table.lookup(addr.parse().unwrap())?;
         match route.interface {
             InterfaceId::Network(NetworkId(id)) => Some(id),
-            InterfaceId::Uplink(_) => None,
+            InterfaceId::Uplink(_) | InterfaceId::User => None,
         }
     }
 

@@ -9,11 +9,11 @@ use core::net::{IpAddr, Ipv4Addr};
 use pontoon_nat::{ConnId, Direction, Lookup, Owner, Pending, Refusal, SourceNat};
 use pontoon_packet::{Facts, Frame, Ip, L4, Timestamp, checksum, icmp, parse};
 
-use crate::config::PortId;
+use crate::config::{Outside, PortId};
 use crate::datapath::{Datapath, Transmit};
 use crate::drop::DropReason;
 use crate::output::Hop;
-use crate::route::InterfaceId;
+use crate::route::{InterfaceId, Route};
 
 /// How a datagram came in.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +125,7 @@ impl Datapath {
         }
         self.counters.cached += 1;
         let translation = self.nat.translation(id, direction);
-        Some(self.follow(way, translation, frame, facts, out))
+        Some(self.follow(way, id, ingress, translation, frame, facts, out))
     }
 
     fn route_whole(
@@ -179,7 +179,15 @@ impl Datapath {
         self.nat.track(now, id, direction, frame, ip)?;
         let translation = self.nat.translation(id, direction);
         let dst = translation.dst.map_or(ip.dst, |end| end.addr);
-        let hop = self.route(arrival.interface, dst)?;
+        // What a host socket began goes back to it, whoever it speaks for.
+        let hop = if self.nat.is_relayed(id) && arrival.interface != InterfaceId::User {
+            Hop {
+                interface: InterfaceId::User,
+                next: dst,
+            }
+        } else {
+            self.route(arrival.interface, dst)?
+        };
         self.check_transit(arrival, &hop, frame, ip)?;
         self.carry(
             now,
@@ -211,7 +219,11 @@ impl Datapath {
         let hop = self.route(arrival.interface, pending.destination().addr)?;
         let source = self.policy(arrival.interface, hop.interface, &pending)?;
         self.check_transit(arrival, &hop, frame, ip)?;
-        let owner = pending.owner().unwrap_or(Owner(arrival.ingress.0));
+        let owner = match (pending.owner(), arrival.interface) {
+            (Some(owner), _) => owner,
+            (None, InterfaceId::User) => self.owner_of(&hop).ok_or(DropReason::NoRoute)?,
+            (None, _) => Owner(arrival.ingress.0),
+        };
         let id = self
             .nat
             .admit(now, pending, source, owner, frame, ip)
@@ -228,6 +240,16 @@ impl Datapath {
             facts,
             out,
         )
+    }
+
+    /// The container behind a next hop.
+    fn owner_of(&self, hop: &Hop) -> Option<Owner> {
+        let InterfaceId::Network(id) = hop.interface else {
+            return None;
+        };
+        let network = self.networks.get(&id)?;
+        let mac = network.neighbours.mac_of(hop.next)?;
+        network.switch.lookup(mac).map(|port| Owner(port.0))
     }
 
     /// An ICMP error about a flow is translated with it; any other is dropped.
@@ -311,7 +333,7 @@ impl Datapath {
                 Some(route)
             }
             (Some((_, route)), _) | (None, Some((_, route))) => Some(route),
-            (None, None) => None,
+            (None, None) => self.user_route(from),
         };
         let route = found.ok_or(Failure::reported(
             DropReason::NoRoute,
@@ -320,6 +342,18 @@ impl Datapath {
         Ok(Hop {
             interface: route.interface,
             next: route.gateway.unwrap_or(dst),
+        })
+    }
+
+    /// The host's own sockets, if that is how the network speaks to the world.
+    fn user_route(&self, from: InterfaceId) -> Option<Route> {
+        let InterfaceId::Network(id) = from else {
+            return None;
+        };
+        let outside = self.networks.get(&id)?.config.outside;
+        (outside == Outside::User && self.user_port.is_some()).then_some(Route {
+            interface: InterfaceId::User,
+            gateway: None,
         })
     }
 
@@ -344,6 +378,8 @@ impl Datapath {
                 .map(SourceNat::Masquerade)
                 .ok_or(DropReason::NoRoute),
             (InterfaceId::Uplink(_), InterfaceId::Network(_)) if published => Ok(SourceNat::Keep),
+            (InterfaceId::Network(_), InterfaceId::User)
+            | (InterfaceId::User, InterfaceId::Network(_)) => Ok(SourceNat::Relayed),
             _ => Err(DropReason::Isolated),
         }
     }
@@ -405,6 +441,8 @@ impl Datapath {
         match interface {
             InterfaceId::Network(_) if home == Some(interface) => Ok(()),
             InterfaceId::Uplink(_) if home.is_none() => Ok(()),
+            // What the engine's own sockets say is its own doing.
+            InterfaceId::User => Ok(()),
             _ => Err(DropReason::ForeignSource),
         }
     }

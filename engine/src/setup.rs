@@ -6,12 +6,12 @@
 use core::net::IpAddr;
 
 use ipnet::IpNet;
-use pontoon_nat::{Owner, Published};
-use pontoon_packet::MacAddr;
+use pontoon_nat::{ConnId, Owner, Published};
+use pontoon_packet::{Facts, MacAddr, Timestamp};
 use pontoon_switch::{Guard, LinkState, Switch};
 
 use crate::config::{
-    AddressOwner, ConfigError, Guarding, NetworkConfig, NetworkId, PortConfig, PortId,
+    AddressOwner, ConfigError, Guarding, NetworkConfig, NetworkId, Outside, PortConfig, PortId,
     UplinkConfig, UplinkId,
 };
 use crate::datapath::{Datapath, Network, Port, Role, Transmit, Uplink};
@@ -29,7 +29,7 @@ impl Datapath {
         if self.networks.contains_key(&config.id) {
             return Err(ConfigError::NetworkExists(config.id));
         }
-        if let Some(uplink) = config.uplink {
+        if let Outside::Uplink(uplink) = config.outside {
             let uplink = self
                 .uplinks
                 .get(&uplink)
@@ -179,6 +179,7 @@ impl Datapath {
                     uplink.neighbours.flush();
                 }
             }
+            Role::User => {}
         }
         self.cache.bump_epoch();
         Ok(())
@@ -271,7 +272,7 @@ impl Datapath {
         if self
             .networks
             .values()
-            .any(|network| network.config.uplink == Some(id))
+            .any(|network| network.config.outside == Outside::Uplink(id))
         {
             return Err(ConfigError::UplinkInUse(id));
         }
@@ -286,6 +287,43 @@ impl Datapath {
         self.reassembler.remove_owner(Owner(uplink.config.port.0));
         self.cache.bump_epoch();
         Ok(())
+    }
+
+    /// Opens the way to the host's own sockets. What they send comes in by `port`.
+    ///
+    /// # Errors
+    /// The port's number is taken, or the way is open already.
+    pub fn open_user_uplink(&mut self, port: PortId) -> Result<(), ConfigError> {
+        if self.port_mut(port).is_some() || self.user_port.is_some() {
+            return Err(ConfigError::PortExists(port));
+        }
+        let place = Port {
+            role: Role::User,
+            config: None,
+            guard: None,
+            mtu: u16::MAX,
+            counters: PortCounters::default(),
+        };
+        self.put_port(port, place);
+        self.user_port = Some(port);
+        Ok(())
+    }
+
+    /// The port by which the host's own sockets are reached, once their way is open.
+    pub const fn user_port(&self) -> Option<PortId> {
+        self.user_port
+    }
+
+    /// The connection that a datagram with these facts belongs to.
+    pub fn connection(&self, now: Timestamp, facts: &Facts) -> Option<ConnId> {
+        let (id, _) = self.nat.find(now, facts.ip()?)?;
+        Some(id)
+    }
+
+    /// Connections of the user uplink that have ended since the last call: in time, by eviction, or
+    /// with their container.
+    pub fn ended(&mut self) -> Vec<ConnId> {
+        self.nat.ended()
     }
 
     /// Publishes a container's port.
@@ -364,14 +402,19 @@ impl Datapath {
         match interface {
             InterfaceId::Network(id) => Some(&mut self.networks.get_mut(&id)?.neighbours),
             InterfaceId::Uplink(id) => Some(&mut self.uplinks.get_mut(&id)?.neighbours),
+            InterfaceId::User => None,
         }
     }
 
     /// The uplink that a network leaves by, or the uplink itself.
     pub(crate) fn uplink_of(&self, interface: InterfaceId) -> Option<&Uplink> {
         let id = match interface {
-            InterfaceId::Network(id) => self.networks.get(&id)?.config.uplink?,
+            InterfaceId::Network(id) => match self.networks.get(&id)?.config.outside {
+                Outside::Uplink(id) => id,
+                Outside::Nowhere | Outside::User => return None,
+            },
             InterfaceId::Uplink(id) => id,
+            InterfaceId::User => return None,
         };
         self.uplinks.get(&id)
     }
@@ -384,6 +427,7 @@ impl Datapath {
                 let addresses = &self.uplinks.get(&id)?.config.addresses;
                 addresses.iter().map(IpNet::addr).find(IpAddr::is_ipv4)
             }
+            InterfaceId::User => None,
         }
     }
 
@@ -391,6 +435,7 @@ impl Datapath {
         match interface {
             InterfaceId::Network(id) => Some(self.networks.get(&id)?.config.gateway_mac),
             InterfaceId::Uplink(id) => Some(self.uplinks.get(&id)?.config.mac),
+            InterfaceId::User => None,
         }
     }
 
@@ -398,13 +443,14 @@ impl Datapath {
         match interface {
             InterfaceId::Network(id) => self.networks.get(&id).map_or(0, |n| n.config.mtu),
             InterfaceId::Uplink(id) => self.uplinks.get(&id).map_or(0, |u| u.config.mtu),
+            InterfaceId::User => u16::MAX,
         }
     }
 
     pub(crate) fn host_port(&self, interface: InterfaceId) -> Option<PortId> {
         match interface {
             InterfaceId::Network(id) => self.networks.get(&id)?.host_port,
-            InterfaceId::Uplink(_) => None,
+            InterfaceId::Uplink(_) | InterfaceId::User => None,
         }
     }
 
@@ -440,6 +486,7 @@ impl Datapath {
                 u.config.gateway == Some(addr)
                     || u.config.addresses.iter().any(|net| net.contains(&addr))
             }),
+            InterfaceId::User => false,
         }
     }
 

@@ -59,6 +59,9 @@ pub enum SourceNat {
     Masquerade(IpAddr),
     /// The gateway's address, so that replies come back through it (hairpin).
     Fixed(IpAddr),
+    /// Its own, and the other end is a socket of the engine's: its end is reported
+    /// ([`Nat::ended`]).
+    Relayed,
 }
 
 /// Attempts to find a free port; Linux `nf_nat_core.c`.
@@ -228,6 +231,7 @@ impl Nat {
             expires: deadline(now, life),
             half_open,
             masqueraded: matches!(source, SourceNat::Masquerade(_)),
+            relayed: source == SourceNat::Relayed,
         });
         if let Some(connection) = self.table.get_mut(id) {
             connection.traffic[0].packets = 1;
@@ -277,6 +281,16 @@ impl Nat {
             let [original, reply] = &connection.tuples;
             original.dst.addr == addr || reply.dst.addr == addr
         });
+    }
+
+    /// One end of the connection is a socket of the engine's.
+    pub fn is_relayed(&self, id: ConnId) -> bool {
+        self.table.get(id).is_some_and(|c| c.relayed)
+    }
+
+    /// Relayed connections that have ended since the last call, at most once each.
+    pub fn ended(&mut self) -> Vec<ConnId> {
+        core::mem::take(&mut self.table.ended)
     }
 
     /// Every connection.
@@ -339,7 +353,7 @@ impl Nat {
             }
         };
         match source {
-            SourceNat::Keep => {
+            SourceNat::Keep | SourceNat::Relayed => {
                 self.table.bury(now, &reply(tuple.src));
                 if !pending.is_published() {
                     return Ok(reply(tuple.src));

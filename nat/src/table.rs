@@ -63,6 +63,7 @@ pub(crate) struct Connection {
     pub(crate) replied: bool,
     pub(crate) assured: bool,
     pub(crate) masqueraded: bool,
+    pub(crate) relayed: bool,
     live: bool,
     wheel: Links,
     /// Others of the same owner that may be evicted, oldest first.
@@ -131,6 +132,8 @@ pub(crate) struct Table {
     limits: Limits,
     live: usize,
     random: u64,
+    /// Relayed connections that were taken out; no more than there were.
+    pub(crate) ended: Vec<ConnId>,
     pub(crate) pressure: Pressure,
 }
 
@@ -159,6 +162,7 @@ pub(crate) struct NewConnection {
     pub(crate) expires: u32,
     pub(crate) half_open: bool,
     pub(crate) masqueraded: bool,
+    pub(crate) relayed: bool,
 }
 
 impl Table {
@@ -177,6 +181,7 @@ impl Table {
             limits,
             live: 0,
             random: a ^ d | 1,
+            ended: Vec::new(),
             pressure: Pressure::default(),
         }
     }
@@ -311,6 +316,7 @@ impl Table {
             replied: false,
             assured: false,
             masqueraded: new.masqueraded,
+            relayed: new.relayed,
             live: true,
             wheel: Links::UNLINKED,
             evictable: ALONE,
@@ -373,6 +379,10 @@ impl Table {
         self.wheel.unlink(&mut self.connections, slot);
         if !connection.assured {
             self.leave_evictable(slot);
+        }
+        if connection.relayed {
+            let generation = connection.generation;
+            self.ended.push(ConnId { slot, generation });
         }
         self.connections.0[slot as usize].live = false;
         self.free.push(slot);

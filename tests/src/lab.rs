@@ -4,10 +4,11 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use pontoon_engine::config::{
-    AddressOwner, Guarding, NetworkConfig, NetworkId, PortConfig, PortId, UplinkConfig, UplinkId,
+    AddressOwner, Guarding, NetworkConfig, NetworkId, Outside, PortConfig, PortId, UplinkConfig,
+    UplinkId,
 };
 use pontoon_engine::{Datapath, Seeds, Transmit};
-use pontoon_nat::{Limits, Owner, Profile, Published};
+use pontoon_nat::{ConnId, Limits, Owner, Profile, Published};
 use pontoon_packet::parse::protocol;
 use pontoon_packet::{Endpoint, Facts, Frame, MacAddr, Offload, Timestamp, parse, pretty};
 
@@ -19,6 +20,8 @@ pub const C2: PortId = PortId(2);
 pub const C3: PortId = PortId(3);
 /// Container 1 of network B.
 pub const B1: PortId = PortId(4);
+/// A container of network U, which leaves by the user uplink.
+pub const U1: PortId = PortId(5);
 /// The uplink's port.
 pub const UP: PortId = PortId(10);
 
@@ -44,6 +47,7 @@ pub const ROUTER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 pub fn addr(port: PortId) -> Ipv4Addr {
     match port {
         B1 => Ipv4Addr::new(172, 19, 0, 2),
+        U1 => Ipv4Addr::new(172, 20, 0, 2),
         PortId(n) => Ipv4Addr::new(172, 18, 0, n as u8 + 1),
     }
 }
@@ -100,6 +104,9 @@ impl Sent {
 #[derive(Debug, Default)]
 pub struct Outbox(pub Vec<Sent>);
 
+/// What is handed to host sockets is collected with what leaves, under this port.
+pub const USER: PortId = PortId(11);
+
 impl Transmit for Outbox {
     fn forward(&mut self, port: PortId, frame: &Frame<'_>) {
         self.emit(port, frame.bytes, frame.offload);
@@ -111,6 +118,10 @@ impl Transmit for Outbox {
             bytes: bytes.to_vec(),
             offload,
         });
+    }
+
+    fn deliver(&mut self, _: ConnId, _: PortId, frame: &Frame<'_>, _: &Facts) {
+        self.emit(USER, frame.bytes, frame.offload);
     }
 }
 
@@ -138,17 +149,28 @@ impl Lab {
             now: Timestamp::from_secs(1000),
         };
         lab.add_uplink(1500, AddressOwner::Kernel);
-        lab.add_network(A, "172.18.0.0/24", GATEWAY, Some(UplinkId(1)));
+        lab.add_network(A, "172.18.0.0/24", GATEWAY, Outside::Uplink(UplinkId(1)));
         lab.add_network(
             B,
             "172.19.0.0/24",
             Ipv4Addr::new(172, 19, 0, 1),
-            Some(UplinkId(1)),
+            Outside::Uplink(UplinkId(1)),
         );
         for (port, network) in [(C1, A), (C2, A), (C3, A), (B1, B)] {
             lab.plug(port, network, Guarding::On);
         }
         lab.learn_router();
+        lab
+    }
+
+    /// The same and network U, 172.20.0.0/24, with one container, which leaves by the user uplink.
+    pub fn with_user_uplink(limits: Limits) -> Self {
+        let mut lab = Self::with_limits(limits);
+        lab.datapath.open_user_uplink(USER).expect("fresh port");
+        let network = NetworkId(3);
+        let gateway = Ipv4Addr::new(172, 20, 0, 1);
+        lab.add_network(network, "172.20.0.0/24", gateway, Outside::User);
+        lab.plug(U1, network, Guarding::On);
         lab
     }
 
@@ -177,7 +199,7 @@ impl Lab {
         id: NetworkId,
         subnet: &str,
         gateway: Ipv4Addr,
-        uplink: Option<UplinkId>,
+        outside: Outside,
     ) {
         let config = NetworkConfig {
             id,
@@ -185,7 +207,7 @@ impl Lab {
             gateway: gateway.into(),
             gateway_mac: MacAddr::for_ipv4(gateway),
             mtu: 1500,
-            uplink,
+            outside,
         };
         self.datapath.add_network(config).expect("fresh network");
     }

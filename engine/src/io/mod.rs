@@ -7,6 +7,7 @@
 //! | `transmit` | send queues, `sendmmsg` |
 //! | [`wire`] | ports ↔ sockets, batches |
 //! | [`worker`] | the thread that owns the datapath |
+//! | `user` | the user uplink: host sockets of containers' connections |
 //! | [`netlink`], `shield` | rtnetlink and nf_tables |
 //! | [`namespace`], [`fdpass`] | children inside namespaces, messages with descriptors |
 //! | [`control`] | the engine process: clients, operations |
@@ -23,5 +24,6 @@ pub mod process;
 mod shield;
 mod tap;
 mod transmit;
+pub mod user;
 pub mod wire;
 pub mod worker;

@@ -19,13 +19,14 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use pontoon_nat::AHEAD;
-use pontoon_packet::{Frame, Offload};
+use pontoon_nat::{AHEAD, ConnId};
+use pontoon_packet::{Facts, Frame, Offload};
 
 use super::device::Device;
 use super::packet_socket::{Binding, PacketSocket, RingSize};
 use super::tap::Tap;
 use super::transmit::SendQueue;
+use super::user::Arena;
 use crate::{PortId, Transmit};
 
 /// Frames taken from one ring before everything they caused is sent. Our choice: enough that a batch
@@ -59,8 +60,8 @@ struct Endpoint {
 pub struct Outbox {
     queues: Vec<SendQueue>,
     places: Vec<Option<Place>>,
-    /// The ring of the batch under way.
-    ring: Range<*const u8>,
+    /// Where the frames of the batch under way lie until it is flushed.
+    stable: Range<*const u8>,
 }
 
 // SAFETY: the pointers of the range are only compared, never followed.
@@ -74,7 +75,7 @@ impl Outbox {
 
 impl Transmit for Outbox {
     fn forward(&mut self, port: PortId, frame: &Frame<'_>) {
-        if !self.ring.contains(&frame.bytes.as_ptr()) {
+        if !self.stable.contains(&frame.bytes.as_ptr()) {
             self.emit(port, frame.bytes, frame.offload);
         } else if let Some(place) = self.place(port) {
             self.queues[place.socket.0].push_ring(place.ifindex, frame.bytes, frame.offload);
@@ -86,6 +87,10 @@ impl Transmit for Outbox {
             self.queues[place.socket.0].push_copy(place.ifindex, bytes, offload);
         }
     }
+
+    /// Does nothing: a wire has no host sockets. Whoever has them passes frames through a value that
+    /// knows both.
+    fn deliver(&mut self, _: ConnId, _: PortId, _: &Frame<'_>, _: &Facts) {}
 }
 
 /// Who handles frames, one at a time, in the order in which they came.
@@ -137,7 +142,7 @@ impl Wire {
         let outbox = Outbox {
             queues: Vec::new(),
             places: Vec::new(),
-            ring: nowhere,
+            stable: nowhere,
         };
         Self {
             endpoints: Vec::new(),
@@ -246,7 +251,7 @@ impl Wire {
         let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else {
             return 0;
         };
-        self.outbox.ring = endpoint.device.frame_range();
+        self.outbox.stable = endpoint.device.frame_range();
         let mut count = 0;
         while count < BATCH {
             if count.is_multiple_of(AHEAD) {
@@ -274,9 +279,23 @@ impl Wire {
 
     /// Lets the engine send on its own account.
     pub fn send(&mut self, with: impl FnOnce(&mut Outbox)) {
-        self.outbox.ring = std::ptr::null()..std::ptr::null();
+        self.outbox.stable = std::ptr::null()..std::ptr::null();
         with(&mut self.outbox);
         self.flush();
+    }
+
+    /// Sends frames that lie in `arena`, which does not move, each after `each` has passed it.
+    pub(super) fn send_arena(
+        &mut self,
+        arena: &mut Arena,
+        mut each: impl FnMut(&mut Frame<'_>, &mut Outbox),
+    ) {
+        self.outbox.stable = arena.range();
+        for mut frame in arena.frames() {
+            each(&mut frame, &mut self.outbox);
+        }
+        self.flush();
+        arena.clear();
     }
 
     /// Counters of every open socket.
@@ -301,8 +320,8 @@ impl Wire {
     fn flush(&mut self) {
         for (endpoint, queue) in self.endpoints.iter_mut().zip(&mut self.outbox.queues) {
             if let Some(endpoint) = endpoint {
-                // SAFETY: queued ring memory belongs to the batch under way, whose slots `pump` gives
-                // back only after this; outside a batch nothing lies in a ring.
+                // SAFETY: queued memory belongs to the batch under way: the slots of a ring, which `pump`
+                // gives back only after this, or an arena, which `send_arena` borrows until after this.
                 unsafe { endpoint.device.flush(queue) };
             }
         }

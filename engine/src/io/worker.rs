@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use pontoon_packet::{Frame, Timestamp};
+use pontoon_nat::{ConnId, Owner};
+use pontoon_packet::{Facts, Frame, Offload, Timestamp, parse};
 
 use super::packet_socket::{Binding, RingSize};
+use super::user::{Publication, UserUplink};
 use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
-use crate::{Datapath, PortId};
+use crate::{Datapath, PortId, Transmit};
 
 /// How long rings are looked at before sleeping, when traffic is request and response.
 const LINGER: Duration = Duration::from_micros(50);
@@ -27,7 +29,7 @@ const LINGER: Duration = Duration::from_micros(50);
 const COMMANDS: usize = 256;
 /// How long a caller waits for the worker. It answers within a batch; more means that it is stuck.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-const WAKE: Token = Token(usize::MAX);
+pub(super) const WAKE: Token = Token(usize::MAX);
 
 type Command = Box<dyn FnOnce(&mut Worker, Timestamp) + Send>;
 
@@ -89,6 +91,7 @@ impl WorkerHandle {
 pub struct Worker {
     datapath: Datapath,
     wire: Wire,
+    user: UserUplink,
     poll: Poll,
     commands: Receiver<Command>,
     origin: Instant,
@@ -107,6 +110,7 @@ impl Worker {
         let worker = Self {
             datapath,
             wire: Wire::new(),
+            user: UserUplink::new(poll.registry().try_clone()?),
             poll,
             commands,
             origin: Instant::now(),
@@ -177,6 +181,19 @@ impl Worker {
         self.wire.remove_port(port);
     }
 
+    /// Waits on a port of the host's for clients of a container.
+    ///
+    /// # Errors
+    /// The address is not the host's, the port is taken, or it needs a privilege.
+    pub fn publish(&mut self, port: Publication) -> io::Result<()> {
+        self.user.publish(port)
+    }
+
+    /// Stops to wait on the ports of the host's that lead to a container.
+    pub fn unpublish_all(&mut self, owner: Owner) {
+        self.user.unpublish_all(owner);
+    }
+
     /// Counters of the sockets.
     pub fn socket_counters(&mut self) -> Vec<SocketCounters> {
         self.wire.counters()
@@ -186,15 +203,24 @@ impl Worker {
         let mut events = Events::with_capacity(64);
         let mut linger = false;
         while !self.stopping {
-            let ready = self.wire.is_ready() || (linger && self.wait_briefly());
-            if !ready {
-                let timeout = self.time_to_sleep();
+            let ready =
+                self.user.is_ready() || self.wire.is_ready() || (linger && self.wait_briefly());
+            if !ready || self.user.is_used() {
+                let timeout = if ready {
+                    Some(Duration::ZERO)
+                } else {
+                    self.time_to_sleep()
+                };
                 // An interrupted wait is an early wake-up; there is nothing else that can fail here.
                 let _ = self.poll.poll(&mut events, timeout);
             }
             let now = self.now();
             self.run_commands(now);
+            for event in &events {
+                self.user.note(event);
+            }
             let frames = self.pump_all(now);
+            self.serve_user(now);
             linger = frames > 0 && frames < BATCH / 4;
             if self.datapath.poll_timeout().is_some_and(|at| at <= now) {
                 let Self { datapath, wire, .. } = &mut self;
@@ -211,7 +237,8 @@ impl Worker {
         if !self.commands.is_empty() {
             return Some(Duration::ZERO);
         }
-        let due = self.datapath.poll_timeout()?;
+        let timers = [self.datapath.poll_timeout(), self.user.poll_timeout()];
+        let due = timers.into_iter().flatten().min()?;
         // Rounded up to what epoll can wait for, so that a wake-up finds its timer due.
         Some(due.since(self.now()) + Duration::from_millis(1))
     }
@@ -234,13 +261,84 @@ impl Worker {
         }
     }
 
+    /// Moves what host sockets have, and lets go of those whose connections have ended.
+    fn serve_user(&mut self, now: Timestamp) {
+        let Self {
+            datapath,
+            wire,
+            user,
+            ..
+        } = self;
+        for id in datapath.ended() {
+            user.end(id);
+        }
+        if let Some(port) = datapath.user_port() {
+            for mut arrival in user.arrivals(now) {
+                let frame = &mut arrival.frame;
+                let Ok(facts) = parse(frame) else { continue };
+                let mut frame = Frame {
+                    bytes: frame,
+                    offload: arrival.offload,
+                };
+                wire.send(|wire| {
+                    datapath.process(now, port, &mut frame, &mut Ends { now, wire, user });
+                });
+                match datapath.connection(now, &facts) {
+                    Some(id) => user.settle(id, arrival),
+                    None => user.abandon(arrival),
+                }
+            }
+            user.serve(now);
+            let mut arena = std::mem::take(&mut user.arena);
+            wire.send_arena(&mut arena, |frame, wire| {
+                datapath.process(now, port, frame, &mut Ends { now, wire, user });
+            });
+            user.arena = arena;
+        }
+        for notice in user.notices() {
+            wire.send(|outbox| {
+                datapath.refuse(now, notice.port, &notice.quoted, notice.error, outbox);
+            });
+        }
+    }
+
     /// Takes one batch from every socket. Says how many frames they held.
     fn pump_all(&mut self, now: Timestamp) -> usize {
-        let Self { wire, datapath, .. } = self;
-        let mut batch = Batch { now, datapath };
+        let Self {
+            wire,
+            datapath,
+            user,
+            ..
+        } = self;
+        let mut batch = Batch {
+            now,
+            datapath,
+            user,
+        };
         (0..wire.places())
             .map(|id| wire.pump(SocketId(id), &mut batch))
             .sum()
+    }
+}
+
+/// Where frames of a batch go: out by the wire, or to the host's own sockets.
+struct Ends<'a> {
+    now: Timestamp,
+    wire: &'a mut Outbox,
+    user: &'a mut UserUplink,
+}
+
+impl Transmit for Ends<'_> {
+    fn forward(&mut self, port: PortId, frame: &Frame<'_>) {
+        self.wire.forward(port, frame);
+    }
+
+    fn emit(&mut self, port: PortId, bytes: &[u8], offload: Offload) {
+        self.wire.emit(port, bytes, offload);
+    }
+
+    fn deliver(&mut self, id: ConnId, from: PortId, frame: &Frame<'_>, facts: &Facts) {
+        self.user.receive(self.now, id, from, frame, facts);
     }
 }
 
@@ -248,11 +346,17 @@ impl Worker {
 struct Batch<'a> {
     now: Timestamp,
     datapath: &'a mut Datapath,
+    user: &'a mut UserUplink,
 }
 
 impl Consumer for Batch<'_> {
     fn take(&mut self, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) {
-        self.datapath.process(self.now, port, frame, out);
+        let mut out = Ends {
+            now: self.now,
+            wire: out,
+            user: self.user,
+        };
+        self.datapath.process(self.now, port, frame, &mut out);
     }
 
     fn anticipate<'a>(&mut self, upcoming: impl Iterator<Item = &'a [u8]>) {

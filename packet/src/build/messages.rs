@@ -32,11 +32,22 @@ pub fn icmp_error(
     macs: (MacAddr, MacAddr),
 ) -> Option<Vec<u8>> {
     let ip = facts.ip()?;
-    let (IpAddr::V4(own), IpAddr::V4(target)) = (own, ip.src) else {
+    let quoted = &frame.bytes[usize::from(ip.start)..ip.end()];
+    icmp_error_about(quoted, ip.src, error, own, macs)
+}
+
+/// The same about the datagram that `quoted` begins, which came from `source`.
+pub fn icmp_error_about(
+    quoted: &[u8],
+    source: IpAddr,
+    error: icmp::Error,
+    own: IpAddr,
+    macs: (MacAddr, MacAddr),
+) -> Option<Vec<u8>> {
+    let (IpAddr::V4(own), IpAddr::V4(target)) = (own, source) else {
         return None;
     };
     let room = MAX_ICMP_ERROR - IPV4_HEADER - 8;
-    let quoted = &frame.bytes[usize::from(ip.start)..ip.end()];
     let (kind, code) = error.type_and_code();
     let packet = Packet::ethernet(macs.0, macs.1)
         .ipv4(own, target)

@@ -12,7 +12,7 @@ use crate::checksum::{fold, pseudo_header};
 use crate::parse::ethertype;
 use crate::{MacAddr, Offload, icmp};
 use headers::{Network, Transport, padded};
-pub use messages::{arp, icmp_error};
+pub use messages::{arp, icmp_error, icmp_error_about};
 
 /// A frame under construction.
 #[derive(Clone, Debug)]

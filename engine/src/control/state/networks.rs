@@ -24,6 +24,8 @@ pub enum UplinkSpec {
     None,
     /// Out of this interface.
     Device(String),
+    /// Through the host's own sockets.
+    User,
 }
 
 impl UplinkSpec {
@@ -31,7 +33,7 @@ impl UplinkSpec {
     pub(super) const fn reaches_outside(&self) -> bool {
         match self {
             Self::None => false,
-            Self::Device(_) => true,
+            Self::Device(_) | Self::User => true,
         }
     }
 }
@@ -166,6 +168,7 @@ impl State {
             uplink: match &network.uplink {
                 UplinkSpec::None => "none".to_owned(),
                 UplinkSpec::Device(interface) => format!("dev:{interface}"),
+                UplinkSpec::User => "user".to_owned(),
             },
             mtu: network.mtu,
             host_interface: network.host_port.map(|_| network.host_interface()),
@@ -235,6 +238,7 @@ fn choose_gateway(wanted: Option<IpAddr>, subnet: Ipv4Net) -> Result<Ipv4Addr, I
 fn parse_uplink(text: Option<&str>) -> Result<UplinkSpec, Invalid> {
     match text {
         None | Some("none") => Ok(UplinkSpec::None),
+        Some("user") => Ok(UplinkSpec::User),
         Some(text) => match text.strip_prefix("dev:") {
             Some(interface) if !interface.is_empty() && interface.len() <= 15 => {
                 Ok(UplinkSpec::Device(interface.to_owned()))
@@ -243,7 +247,7 @@ fn parse_uplink(text: Option<&str>) -> Result<UplinkSpec, Invalid> {
                 let shown = text.escape_default();
                 Err(Invalid::new(
                     "--uplink",
-                    format!("{shown}: expected dev:INTERFACE or none"),
+                    format!("{shown}: expected user, dev:INTERFACE or none"),
                 ))
             }
         },

@@ -1,19 +1,23 @@
 //! Containers: plugging namespaces in and out.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ipnet::IpNet;
 use pontoon_nat::{Owner, Published};
 use pontoon_packet::Endpoint;
+use pontoon_packet::parse::protocol::TCP;
 
 use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, unix_time};
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, RemoveMode, Reply};
-use crate::control::state::{Container, Network, Phase};
+use crate::control::state::{Container, Network, Phase, UplinkSpec};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
 use crate::io::process::Process;
+use crate::io::user::Publication;
+use crate::io::worker::Worker;
 
 impl Control {
     pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
@@ -112,16 +116,26 @@ impl Control {
             guard,
         };
         let published: Vec<_> = published(container).collect();
+        let by_sockets = network.uplink == UplinkSpec::User;
+        let (subnet, gateway) = (network.subnet.into(), network.gateway.into());
         let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
         self.ask(move |w, _| {
-            w.datapath().add_port(config)?;
-            for port in published {
-                w.datapath().publish(port)?;
+            w.datapath().add_port(config).map_err(broken)?;
+            for published in published {
+                if by_sockets {
+                    let port = Publication {
+                        published,
+                        subnet,
+                        gateway,
+                    };
+                    bind(w, port)?;
+                } else {
+                    w.datapath().publish(published).map_err(broken)?;
+                }
             }
             w.connect(port, socket, place.ifindex);
             Ok(())
         })?
-        .map_err(|error: crate::config::ConfigError| broken(error))
     }
 
     /// Pulls out what was attached. A container that `run` has started would run on without a network.
@@ -152,6 +166,7 @@ impl Control {
     pub(super) fn unplug(&mut self, port: PortId) {
         let _ = self.worker.call(move |w, _| {
             w.disconnect(port);
+            w.unpublish_all(Owner(port.0));
             // A port that never came into the datapath has nothing to leave.
             let _ = w.datapath().remove_port(port);
         });
@@ -216,6 +231,29 @@ impl Control {
         self.state.forget(&container.name);
         Ok(Reply::Done)
     }
+}
+
+/// Waits on a port of the host's, or says why that cannot be.
+fn bind(worker: &mut Worker, port: Publication) -> Outcome<()> {
+    let Published {
+        protocol,
+        addr,
+        port: number,
+        ..
+    } = port.published;
+    worker.publish(port).map_err(|error| {
+        let kind = if protocol == TCP { "tcp" } else { "udp" };
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "address already in use by another process".to_owned(),
+            ErrorKind::AddrNotAvailable => "the host has no such address".to_owned(),
+            ErrorKind::PermissionDenied => {
+                format!("ports below net.ipv4.ip_unprivileged_port_start need a privilege: {error}")
+            }
+            _ => error.to_string(),
+        };
+        let what = format!("Bind for {addr}:{number}/{kind} failed: {why}");
+        Invalid::new("--publish", what)
+    })
 }
 
 fn published(container: &Container) -> impl Iterator<Item = Published> {

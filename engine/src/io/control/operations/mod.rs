@@ -135,6 +135,10 @@ impl Control {
             name: DEFAULT_NETWORK.to_owned(),
             ..NetworkSpec::default()
         };
+        let user_port = control.state.next_port();
+        control
+            .ask(move |w, _| w.datapath().open_user_uplink(user_port))?
+            .map_err(broken)?;
         control.create_network(&default)?;
         Ok(control)
     }

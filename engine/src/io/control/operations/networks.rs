@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{Control, Outcome, broken, random, unexpected};
-use crate::config::{NetworkConfig, PortId};
+use crate::config::{NetworkConfig, Outside, PortId};
 use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply};
 use crate::control::state::{DEFAULT_NETWORK, HostPort, Network, UplinkSpec};
@@ -30,9 +30,10 @@ impl Control {
     }
 
     pub(super) fn make_network(&mut self, network: &Network) -> Outcome<()> {
-        let uplink = match &network.uplink {
-            UplinkSpec::None => None,
-            UplinkSpec::Device(interface) => Some(self.use_uplink(interface)?),
+        let outside = match &network.uplink {
+            UplinkSpec::None => Outside::Nowhere,
+            UplinkSpec::Device(interface) => Outside::Uplink(self.use_uplink(interface)?),
+            UplinkSpec::User => Outside::User,
         };
         let config = NetworkConfig {
             id: network.number,
@@ -40,7 +41,7 @@ impl Control {
             gateway: network.gateway.into(),
             gateway_mac: network.gateway_mac(),
             mtu: network.mtu,
-            uplink,
+            outside,
         };
         self.ask(move |w, _| w.datapath().add_network(config))?
             .map_err(broken)?;

@@ -1,0 +1,183 @@
+//! Published ports: the host's sockets that wait for clients.
+
+use std::io;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use ipnet::IpNet;
+use mio::net::{TcpListener, TcpStream};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
+    SockaddrIn, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
+};
+use pontoon_nat::Published;
+use pontoon_packet::Endpoint;
+use pontoon_packet::parse::protocol;
+
+/// Clients taken from one listener before others get their turn.
+pub(super) const TURN: usize = 64;
+
+/// A port of the host's that leads to a container.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Address, port and target.
+    pub published: Published,
+    /// The container's network.
+    pub subnet: IpNet,
+    /// Its gateway: who clients are that the container could not answer under their own name.
+    pub gateway: IpAddr,
+}
+
+impl Publication {
+    /// Who the container takes a client for: itself, unless that is an address of this host's
+    /// loopback or of the container's own link.
+    pub(super) fn seen_as(&self, client: SocketAddr) -> Endpoint {
+        let foreign = client.ip().is_loopback() || self.subnet.contains(&client.ip());
+        let addr = if foreign { self.gateway } else { client.ip() };
+        Endpoint::new(addr, client.port())
+    }
+}
+
+/// A published port's socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) port: Publication,
+    pub(super) socket: Socket,
+    pub(super) readable: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Udp(OwnedFd),
+}
+
+/// A datagram that a client has sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived {
+    pub(super) len: usize,
+    pub(super) client: SocketAddrV4,
+    /// The host's address that the client used.
+    pub(super) local: Ipv4Addr,
+}
+
+impl Listener {
+    /// Waits for clients on the published address and port.
+    ///
+    /// # Errors
+    /// The address is not the host's, the port is taken, or it needs a privilege.
+    pub(super) fn open(port: Publication) -> io::Result<Self> {
+        let published = &port.published;
+        let IpAddr::V4(addr) = published.addr else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let at = SocketAddrV4::new(addr, published.port);
+        let socket = if published.protocol == protocol::TCP {
+            Socket::Tcp(TcpListener::bind(SocketAddr::V4(at))?)
+        } else {
+            Socket::Udp(bound_udp(at)?)
+        };
+        Ok(Self {
+            port,
+            socket,
+            readable: true,
+        })
+    }
+
+    /// File descriptor, to be waited for.
+    pub(super) fn raw_fd(&self) -> RawFd {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.as_raw_fd(),
+            Socket::Udp(socket) => socket.as_raw_fd(),
+        }
+    }
+
+    /// The next client, if one waits.
+    pub(super) fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        let Socket::Tcp(listener) = &self.socket else {
+            return None;
+        };
+        match listener.accept() {
+            Ok(client) => Some(client),
+            Err(error) => {
+                // Without descriptors the client waits in the backlog until the next one comes.
+                self.readable &= error.kind() == io::ErrorKind::Interrupted
+                    || error.kind() == io::ErrorKind::ConnectionAborted;
+                None
+            }
+        }
+    }
+
+    /// The next datagram, read into `room`.
+    pub(super) fn receive(&mut self, room: &mut [u8]) -> Option<Arrived> {
+        let Socket::Udp(socket) = &self.socket else {
+            return None;
+        };
+        match receive_from(socket.as_raw_fd(), room) {
+            Ok(arrived) => arrived,
+            Err(errno) => {
+                // An error that an earlier answer caused says nothing about what waits.
+                self.readable = errno != Errno::EAGAIN;
+                None
+            }
+        }
+    }
+
+    /// Answers a client from the address that it used.
+    pub(super) fn answer(&self, client: SocketAddrV4, local: Ipv4Addr, message: &[u8]) {
+        let Socket::Udp(socket) = &self.socket else {
+            return;
+        };
+        let info = libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ipi_spec_dst: libc::in_addr {
+                s_addr: u32::from(local).to_be(),
+            },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        };
+        // A datagram that the host does not take is lost, as on any wire.
+        let _ = sendmsg(
+            socket.as_raw_fd(),
+            &[IoSlice::new(message)],
+            &[ControlMessage::Ipv4PacketInfo(&info)],
+            MsgFlags::MSG_DONTWAIT,
+            Some(&SockaddrIn::from(client)),
+        );
+    }
+}
+
+fn bound_udp(at: SocketAddrV4) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        flags,
+        SockProtocol::Udp,
+    )?;
+    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(at))?;
+    Ok(socket)
+}
+
+fn receive_from(fd: RawFd, room: &mut [u8]) -> Result<Option<Arrived>, Errno> {
+    let mut control = nix::cmsg_space!(libc::in_pktinfo);
+    let mut parts = [IoSliceMut::new(room)];
+    let received =
+        recvmsg::<SockaddrIn>(fd, &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+    let Some(client) = received.address else {
+        return Ok(None);
+    };
+    let local = received.cmsgs()?.find_map(|note| match note {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)))
+        }
+        _ => None,
+    });
+    Ok(local.map(|local| Arrived {
+        len: received.bytes,
+        client: SocketAddrV4::new(client.ip(), client.port()),
+        local,
+    }))
+}

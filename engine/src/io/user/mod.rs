@@ -1,0 +1,507 @@
+//! The user uplink: containers speak to the world through the host's own sockets.
+//!
+//! ```text
+//! ring → Datapath::process → deliver ─┐                        ┌─ epoll: host sockets
+//!                                     ▼                        ▼
+//!                                   flow: TCP relay, UDP, ping (one host socket each)
+//!                                     │ frames into the arena
+//! wire ← Datapath::process ◄──────────┘ (by the uplink's own port)
+//! ```
+//!
+//! A flow stands in the slot that its connection has in the connection table, which admits it before
+//! a socket is made, bounds, ages and evicts it; what the table has let go of is dropped here
+//! ([`UserUplink::end`]), and with it everything that it held. Frames for containers are made in an
+//! [`Arena`] and go through the same function as every other frame.
+
+mod arena;
+mod datagram;
+mod inward;
+mod listener;
+mod memory;
+mod tcp;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token, event::Event};
+use nix::errno::Errno;
+use pontoon_nat::ConnId;
+use pontoon_packet::build::Packet;
+use pontoon_packet::parse::tcp_flags;
+use pontoon_packet::{Endpoint, Facts, Frame, Ip, L4, MacAddr, Timestamp, icmp, parse};
+use std::collections::HashMap;
+
+pub(super) use self::arena::Arena;
+use self::arena::ETHERNET;
+use self::datagram::DatagramFlow;
+use self::inward::FIRST_LISTENER;
+use self::listener::Listener;
+pub use self::listener::Publication;
+use self::memory::Memory;
+use self::tcp::{Ends, Step, TcpFlow};
+use super::worker::WAKE;
+use crate::PortId;
+
+/// Tokens of host sockets are this plus the flow's slot.
+const FIRST_TOKEN: usize = 1 << 32;
+const UDP_HEADER: usize = 8;
+
+#[derive(Debug)]
+enum Carrier {
+    Tcp(Box<TcpFlow>),
+    Datagram(Box<DatagramFlow>),
+    Published(PublishedFlow),
+}
+
+/// A client of a published UDP port.
+#[derive(Clone, Copy, Debug)]
+struct PublishedFlow {
+    /// Place of the listener that speaks for it.
+    listener: usize,
+    client: std::net::SocketAddrV4,
+    /// The host's address that the client used.
+    local: std::net::Ipv4Addr,
+}
+
+#[derive(Debug)]
+struct Flow {
+    id: ConnId,
+    from: PortId,
+    carrier: Carrier,
+    /// Stands in the list of those to be served.
+    touched: bool,
+    /// The timer that is set; there is none that is later.
+    alarm: Option<Timestamp>,
+}
+
+/// An error that a container is to be told.
+#[derive(Debug)]
+pub(super) struct Notice {
+    /// The container.
+    pub(super) port: PortId,
+    /// What it is about: IP header and at least eight bytes.
+    pub(super) quoted: Vec<u8>,
+    /// What became of it.
+    pub(super) error: icmp::Error,
+}
+
+/// All flows through host sockets.
+#[derive(Debug)]
+pub(super) struct UserUplink {
+    registry: Registry,
+    flows: Vec<Option<Flow>>,
+    listeners: Vec<Option<Listener>>,
+    /// TCP flows by container.
+    relayed: HashMap<PortId, usize>,
+    touched: VecDeque<u32>,
+    alarms: BinaryHeap<Reverse<(Timestamp, u32)>>,
+    memory: Memory,
+    /// Keyed by the system (SipHash): what it makes of a count is an initial sequence number that
+    /// nobody can guess.
+    secret: RandomState,
+    seeds: u64,
+    /// Flows that there are.
+    open: usize,
+    /// Frames for containers.
+    pub(super) arena: Arena,
+    notices: Vec<Notice>,
+    /// It was said once that pings cannot be carried.
+    pings_refused: bool,
+}
+
+impl UserUplink {
+    /// No flows. Host sockets are waited for by the poll that `registry` belongs to.
+    pub(super) fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            flows: Vec::new(),
+            listeners: Vec::new(),
+            relayed: HashMap::new(),
+            touched: VecDeque::new(),
+            alarms: BinaryHeap::new(),
+            memory: Memory::default(),
+            secret: RandomState::new(),
+            seeds: 0,
+            open: 0,
+            arena: Arena::new(),
+            notices: Vec::new(),
+            pings_refused: false,
+        }
+    }
+
+    /// Takes a datagram of the connection `id`, from the container behind `from`.
+    pub(super) fn receive(
+        &mut self,
+        now: Timestamp,
+        id: ConnId,
+        from: PortId,
+        frame: &Frame<'_>,
+        facts: &Facts,
+    ) {
+        let Some(ip) = facts.ip() else { return };
+        let datagram = &frame.bytes[usize::from(ip.start)..ip.end()];
+        let known = matches!(self.flow(id.slot), Some(flow) if flow.id == id);
+        if (!known || begins(ip)) && !self.is_connecting(id) {
+            self.end(id);
+            self.open(id, from, datagram, ip);
+        }
+        let arena = &mut self.arena;
+        let flow = self.flows.get_mut(id.slot as usize);
+        match flow.and_then(Option::as_mut).map(|flow| &mut flow.carrier) {
+            Some(Carrier::Tcp(flow)) => flow.receive(now, datagram, arena),
+            Some(Carrier::Datagram(flow)) => flow.receive(datagram, ip),
+            Some(Carrier::Published(flow)) => {
+                let start = ip.l4_start() - usize::from(ip.start) + UDP_HEADER;
+                if let Some(Some(listener)) = self.listeners.get(flow.listener) {
+                    listener.answer(flow.client, flow.local, &datagram[start..]);
+                }
+                return;
+            }
+            None => return,
+        }
+        self.touch(id.slot);
+    }
+
+    /// Takes what the poll has told of a host socket. Says whether it was one.
+    pub(super) fn note(&mut self, event: &Event) -> bool {
+        let token = event.token();
+        if token == WAKE {
+            return false;
+        }
+        if let Some(at) = token.0.checked_sub(FIRST_LISTENER) {
+            self.note_listener(at, event);
+            return true;
+        }
+        let Some(slot) = token.0.checked_sub(FIRST_TOKEN) else {
+            return false;
+        };
+        let Some(Some(flow)) = self.flows.get_mut(slot) else {
+            return false;
+        };
+        match &mut flow.carrier {
+            Carrier::Tcp(tcp) => tcp.note(event),
+            Carrier::Datagram(datagram) => datagram.note(event),
+            Carrier::Published(_) => {}
+        }
+        self.touch(slot as u32);
+        true
+    }
+
+    /// Serves flows that something has happened to, until none is left or the arena is full. Says
+    /// whether any is left.
+    pub(super) fn serve(&mut self, now: Timestamp) -> bool {
+        self.ring_alarms(now);
+        for _ in 0..self.touched.len() {
+            if !pontoon_relay::Emit::has_room(&self.arena) {
+                break;
+            }
+            if let Some(slot) = self.touched.pop_front() {
+                self.serve_flow(now, slot);
+            }
+        }
+        !self.touched.is_empty()
+    }
+
+    /// Flows wait to be served.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.touched.is_empty() || self.has_clients()
+    }
+
+    /// There are host sockets.
+    pub(super) fn is_used(&self) -> bool {
+        self.open > 0 || self.listeners.iter().any(Option::is_some)
+    }
+
+    /// When `serve` next has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.alarms.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Errors for containers, since the last call.
+    pub(super) fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The connection has ended: everything that it held is let go.
+    pub(super) fn end(&mut self, id: ConnId) {
+        if let Some(place) = self.flows.get_mut(id.slot as usize)
+            && place.as_ref().is_some_and(|flow| flow.id == id)
+            && let Some(flow) = place.take()
+        {
+            self.close(flow);
+        }
+    }
+
+    fn flow(&self, slot: u32) -> Option<&Flow> {
+        self.flows.get(slot as usize)?.as_ref()
+    }
+
+    fn touch(&mut self, slot: u32) {
+        if let Some(Some(flow)) = self.flows.get_mut(slot as usize)
+            && !std::mem::replace(&mut flow.touched, true)
+        {
+            self.touched.push_back(slot);
+        }
+    }
+
+    /// A SYN that is sent again while the host's socket still connects.
+    fn is_connecting(&self, id: ConnId) -> bool {
+        matches!(
+            self.flow(id.slot),
+            Some(Flow { id: known, carrier: Carrier::Tcp(flow), .. })
+                if *known == id && flow.is_connecting()
+        )
+    }
+
+    fn open(&mut self, id: ConnId, from: PortId, datagram: &[u8], ip: &Ip) {
+        let Some(ends) = ends(ip) else { return };
+        let carrier = match ip.l4 {
+            L4::Tcp(_) if begins(ip) => match TcpFlow::connect(ends, datagram) {
+                Ok(flow) => Carrier::Tcp(Box::new(flow)),
+                Err(error) => return self.tell(from, datagram, tcp::not_begun(&error)),
+            },
+            // A connection that is not known any more.
+            L4::Tcp(_) => return self.reset(datagram),
+            _ => match DatagramFlow::open(ip, ends) {
+                Some(Ok(flow)) => Carrier::Datagram(Box::new(flow)),
+                Some(Err(errno)) => return self.tell_no_socket(from, datagram, ip, errno),
+                None => return,
+            },
+        };
+        self.place(id, from, carrier);
+    }
+
+    fn place(&mut self, id: ConnId, from: PortId, mut carrier: Carrier) {
+        let slot = id.slot as usize;
+        if self.flows.len() <= slot {
+            self.flows.resize_with(slot + 1, || None);
+        }
+        let token = Token(FIRST_TOKEN + slot);
+        let registered = match &mut carrier {
+            Carrier::Tcp(flow) => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                self.registry.register(flow.source(), token, both)
+            }
+            Carrier::Datagram(flow) => {
+                let mut source = SourceFd(&flow.raw_fd());
+                self.registry
+                    .register(&mut source, token, Interest::READABLE)
+            }
+            Carrier::Published(_) => Ok(()),
+        };
+        if registered.is_err() {
+            return;
+        }
+        self.open += 1;
+        if matches!(carrier, Carrier::Tcp(_)) {
+            *self.relayed.entry(from).or_insert(0) += 1;
+        }
+        self.flows[slot] = Some(Flow {
+            id,
+            from,
+            carrier,
+            touched: false,
+            alarm: None,
+        });
+    }
+
+    fn serve_flow(&mut self, now: Timestamp, slot: u32) {
+        let Some(Some(flow)) = self.flows.get_mut(slot as usize) else {
+            return;
+        };
+        flow.touched = false;
+        match &mut flow.carrier {
+            Carrier::Published(_) => {}
+            Carrier::Tcp(_) => self.serve_tcp(now, slot),
+            Carrier::Datagram(datagram) => {
+                let (errors, again) = datagram.serve(&mut self.arena);
+                let quoted = datagram.quoted();
+                self.notices.extend(errors.into_iter().map(|error| Notice {
+                    port: flow.from,
+                    quoted: quoted.to_vec(),
+                    error,
+                }));
+                if again {
+                    self.touch(slot);
+                }
+            }
+        }
+    }
+
+    fn serve_tcp(&mut self, now: Timestamp, slot: u32) {
+        let Self {
+            flows,
+            memory,
+            arena,
+            relayed,
+            secret,
+            seeds,
+            ..
+        } = self;
+        let Some(Some(flow)) = flows.get_mut(slot as usize) else {
+            return;
+        };
+        let (id, from) = (flow.id, flow.from);
+        let Carrier::Tcp(tcp) = &mut flow.carrier else {
+            return;
+        };
+        let others = relayed.get(&from).copied().unwrap_or(0);
+        let step = tcp.serve(now, arena, || {
+            *seeds += 1;
+            Ok((memory.take(others)?, secret.hash_one(*seeds)))
+        });
+        match step {
+            Step::Goes { again } => {
+                let due = tcp.poll_timeout(now);
+                self.set_alarm(slot, due);
+                if again {
+                    self.touch(slot);
+                }
+            }
+            Step::Over => self.end(id),
+            Step::Refused | Step::Unreachable(_) => {
+                let held = tcp.held().to_vec();
+                self.end(id);
+                self.tell(from, &held, step);
+            }
+        }
+    }
+
+    fn next_seed(&mut self) -> u64 {
+        self.seeds += 1;
+        self.secret.hash_one(self.seeds)
+    }
+
+    fn set_alarm(&mut self, slot: u32, due: Option<Timestamp>) {
+        let (Some(due), Some(Some(flow))) = (due, self.flows.get_mut(slot as usize)) else {
+            return;
+        };
+        if flow.alarm.is_none_or(|set| due < set) {
+            flow.alarm = Some(due);
+            self.alarms.push(Reverse((due, slot)));
+        }
+    }
+
+    fn ring_alarms(&mut self, now: Timestamp) {
+        while let Some(Reverse((at, slot))) = self.alarms.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.alarms.pop();
+            if let Some(Some(flow)) = self.flows.get_mut(slot as usize)
+                && flow.alarm == Some(at)
+            {
+                flow.alarm = None;
+                self.touch(slot);
+            }
+        }
+    }
+
+    fn close(&mut self, flow: Flow) {
+        self.open -= 1;
+        match flow.carrier {
+            Carrier::Published(_) => {}
+            Carrier::Tcp(mut tcp) => {
+                // A socket that is closed is not waited for any more, whatever this says.
+                let _ = self.registry.deregister(tcp.source());
+                tcp.close(&mut self.memory);
+                if let Some(count) = self.relayed.get_mut(&flow.from) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.relayed.remove(&flow.from);
+                    }
+                }
+            }
+            Carrier::Datagram(datagram) => {
+                let _ = self.registry.deregister(&mut SourceFd(&datagram.raw_fd()));
+            }
+        }
+    }
+
+    /// Tells a container why its connection was not made.
+    fn tell(&mut self, port: PortId, datagram: &[u8], step: Step) {
+        match step {
+            Step::Refused => self.reset(datagram),
+            Step::Unreachable(error) => self.notices.push(Notice {
+                port,
+                quoted: datagram.to_vec(),
+                error,
+            }),
+            Step::Goes { .. } | Step::Over => {}
+        }
+    }
+
+    fn tell_no_socket(&mut self, port: PortId, datagram: &[u8], ip: &Ip, errno: Errno) {
+        let forbidden = matches!(errno, Errno::EACCES | Errno::EPERM);
+        let ping = matches!(ip.l4, L4::Icmp(_));
+        if forbidden && ping && !std::mem::replace(&mut self.pings_refused, true) {
+            eprintln!(
+                "pings through the user uplink are refused: this user's group is not in \
+                 net.ipv4.ping_group_range"
+            );
+        }
+        let step = match errno {
+            Errno::EACCES | Errno::EPERM => {
+                Step::Unreachable(icmp::Error::AdministrativelyProhibited)
+            }
+            other => match tcp::not_begun(&io::Error::from(other)) {
+                Step::Refused => Step::Unreachable(icmp::Error::HostUnreachable),
+                step => step,
+            },
+        };
+        self.tell(port, datagram, step);
+    }
+
+    /// Answers a segment of a connection that there is not (RFC 9293 §3.10.7.1).
+    fn reset(&mut self, datagram: &[u8]) {
+        let mut frame = vec![0; ETHERNET];
+        frame[12] = 0x08;
+        frame.extend_from_slice(datagram);
+        let Ok(facts) = parse(&frame) else { return };
+        let Some(ip) = facts.ip() else { return };
+        let (L4::Tcp(tcp), Some(ends)) = (ip.l4, ends(ip)) else {
+            return;
+        };
+        if tcp.flags & tcp_flags::RST != 0 {
+            return;
+        }
+        let (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) = (ip.dst, ip.src) else {
+            return;
+        };
+        let taken = ip.payload_len() as u32 - u32::from(tcp.header_len)
+            + u32::from(tcp.flags & tcp_flags::SYN != 0)
+            + u32::from(tcp.flags & tcp_flags::FIN != 0);
+        let (flags, seq, ack) = if tcp.flags & tcp_flags::ACK == 0 {
+            let ack = tcp.seq.wrapping_add(taken);
+            (tcp_flags::RST | tcp_flags::ACK, 0, ack)
+        } else {
+            (tcp_flags::RST, tcp.ack, 0)
+        };
+        let packet = Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO)
+            .ipv4(src, dst)
+            .tcp(ends.far.port, ends.container.port, flags, seq, ack);
+        self.arena.copy(&packet.build());
+    }
+}
+
+/// A SYN, which begins a connection.
+fn begins(ip: &Ip) -> bool {
+    let both = tcp_flags::SYN | tcp_flags::ACK;
+    matches!(ip.l4, L4::Tcp(tcp) if tcp.flags & both == tcp_flags::SYN)
+}
+
+fn ends(ip: &Ip) -> Option<Ends> {
+    let (container, far) = match ip.l4 {
+        L4::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+        L4::Udp(udp) => (udp.src_port, udp.dst_port),
+        L4::Icmp(header) => (header.id, 0),
+        L4::Fragment | L4::Other => return None,
+    };
+    Some(Ends {
+        container: Endpoint::new(ip.src, container),
+        far: Endpoint::new(ip.dst, far),
+    })
+}

@@ -1,0 +1,362 @@
+//! A container's TCP connection and the host's, joined.
+#![allow(
+    unsafe_code,
+    reason = "lends a connection memory that outlives it in the same value"
+)]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use nix::sys::socket::{setsockopt, sockopt};
+use pontoon_packet::{Endpoint, Timestamp, icmp};
+use pontoon_relay::{Connection, Incoming, Setup};
+
+use super::arena::Arena;
+use super::memory::{Memory, Region};
+
+/// Bytes moved for one connection before others get their turn.
+const TURN: usize = 512 << 10;
+/// The container's link never cuts what the engine sends; the container's own MTU comes with its SYN.
+const MTU: u16 = u16::MAX;
+
+/// The two ends of a relayed connection, as the container sees them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) container: Endpoint,
+    pub(super) far: Endpoint,
+}
+
+/// What the far end is told, and what is told of it.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// It goes on. The flag says that there is more to do at once.
+    Goes {
+        /// Another turn is due.
+        again: bool,
+    },
+    /// The far end does not want it: the container is to get a reset.
+    Refused,
+    /// The far end cannot be reached.
+    Unreachable(icmp::Error),
+    /// Both sides are done.
+    Over,
+}
+
+/// The host's socket, and what is known of it (edge-triggered).
+#[derive(Debug)]
+struct HostEnd {
+    stream: TcpStream,
+    readable: bool,
+    writable: bool,
+    /// The far end has finished sending; not all may have been read.
+    finished: bool,
+    /// Its end was read.
+    read_closed: bool,
+    write_closed: bool,
+}
+
+/// A relayed connection.
+#[derive(Debug)]
+pub(super) struct TcpFlow {
+    // Dropped before `region`, which it borrows.
+    connection: Option<Box<Connection>>,
+    region: Option<Region>,
+    host: HostEnd,
+    ends: Ends,
+    /// The datagram that opened it, held until the far end has accepted.
+    syn: Vec<u8>,
+}
+
+impl TcpFlow {
+    /// Starts to connect to the far end; the container's SYN waits.
+    pub(super) fn connect(ends: Ends, syn: &[u8]) -> io::Result<Self> {
+        let stream = TcpStream::connect(SocketAddr::new(ends.far.addr, ends.far.port))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            connection: None,
+            region: None,
+            host: HostEnd {
+                stream,
+                readable: false,
+                writable: false,
+                finished: false,
+                read_closed: false,
+                write_closed: false,
+            },
+            ends,
+            syn: syn.to_vec(),
+        })
+    }
+
+    /// Joins a client that the host has accepted to a connection to the container, which is opened by
+    /// the next `serve`.
+    pub(super) fn accept(
+        now: Timestamp,
+        stream: TcpStream,
+        ends: Ends,
+        region: Region,
+        seed: u64,
+    ) -> Self {
+        // A client that has gone already will show it when it is read.
+        let _ = stream.set_nodelay(true);
+        let setup = Setup {
+            container: ends.container,
+            far: ends.far,
+            mtu: MTU,
+            seed,
+            // SAFETY: as in `begin`.
+            buffers: unsafe { region.buffers() },
+        };
+        Self {
+            connection: Some(Box::new(Connection::connect(now, setup))),
+            region: Some(region),
+            host: HostEnd {
+                stream,
+                readable: true,
+                writable: true,
+                finished: false,
+                read_closed: false,
+                write_closed: false,
+            },
+            ends,
+            syn: Vec::new(),
+        }
+    }
+
+    /// The far end has not accepted yet.
+    pub(super) const fn is_connecting(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    /// The host's socket, to be waited for.
+    pub(super) fn source(&mut self) -> &mut TcpStream {
+        &mut self.host.stream
+    }
+
+    /// Takes what the poll has told of the host's socket.
+    pub(super) fn note(&mut self, event: &Event) {
+        self.host.readable |= event.is_readable();
+        self.host.writable |= event.is_writable();
+        self.host.finished |= event.is_read_closed() || event.is_error();
+        self.host.readable |= self.host.finished;
+    }
+
+    /// Takes a datagram of the container's.
+    pub(super) fn receive(&mut self, now: Timestamp, datagram: &[u8], arena: &mut Arena) {
+        if let Some(connection) = &mut self.connection {
+            connection.receive(now, datagram, arena);
+        }
+    }
+
+    /// Sends the SYN of a connection to the container.
+    pub(super) fn open(&mut self, now: Timestamp, arena: &mut Arena) {
+        if let Some(connection) = &mut self.connection {
+            connection.transmit(now, arena);
+        }
+    }
+
+    /// Moves bytes both ways as far as they go, and sends what is due.
+    pub(super) fn serve(
+        &mut self,
+        now: Timestamp,
+        arena: &mut Arena,
+        open: impl FnOnce() -> io::Result<(Region, u64)>,
+    ) -> Step {
+        if self.connection.is_none() {
+            match self.accepted() {
+                Ok(true) => {}
+                Ok(false) => return Step::Goes { again: false },
+                Err(error) => return refusal(&error),
+            }
+            let Ok((region, seed)) = open() else {
+                return Step::Refused;
+            };
+            self.begin(now, region, seed, arena);
+        }
+        let Some(connection) = &mut self.connection else {
+            return Step::Over;
+        };
+        let again = self.host.relay(connection);
+        connection.transmit(now, arena);
+        if connection.is_over() {
+            self.host.end(connection);
+            return Step::Over;
+        }
+        Step::Goes { again }
+    }
+
+    /// Whether the far end has accepted the connection.
+    fn accepted(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.host.stream.take_error()? {
+            return Err(error);
+        }
+        if !self.host.writable {
+            return Ok(false);
+        }
+        match self.host.stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp, region: Region, seed: u64, arena: &mut Arena) {
+        let setup = Setup {
+            container: self.ends.container,
+            far: self.ends.far,
+            mtu: MTU,
+            seed,
+            // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it
+            // that it is gone before the region is.
+            buffers: unsafe { region.buffers() },
+        };
+        let mut connection = Box::new(Connection::accept(now, setup));
+        connection.receive(now, &self.syn, arena);
+        self.syn = Vec::new();
+        self.connection = Some(connection);
+        self.region = Some(region);
+    }
+
+    /// When it next has something to do on its own account.
+    pub(super) fn poll_timeout(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.connection.as_mut()?.poll_timeout(now)
+    }
+
+    /// Lets go of everything. A far end that was not told of an orderly end gets a reset.
+    pub(super) fn close(self, memory: &mut Memory) {
+        if !self.host.is_done() {
+            self.host.reset();
+        }
+        drop(self.connection);
+        if let Some(region) = self.region {
+            memory.give_back(region);
+        }
+    }
+
+    /// The datagram that opened it, while it is held.
+    pub(super) fn held(&self) -> &[u8] {
+        &self.syn
+    }
+}
+
+impl HostEnd {
+    /// Moves bytes both ways. Says whether it stopped only because its turn was over.
+    fn relay(&mut self, connection: &mut Connection) -> bool {
+        let out = self.push(connection);
+        let back = self.pull(connection);
+        out >= TURN || back >= TURN
+    }
+
+    /// From the container to the host's socket.
+    fn push(&mut self, connection: &mut Connection) -> usize {
+        let mut moved = 0;
+        while self.writable && moved < TURN {
+            let stream = &mut self.stream;
+            let written = connection.take(|bytes| match stream.write(bytes) {
+                Ok(count) => (count, Ok(count)),
+                Err(error) => (0, Err(error.kind())),
+            });
+            match written {
+                None => break,
+                Some(Ok(count)) => moved += count,
+                Some(Err(ErrorKind::WouldBlock)) => self.writable = false,
+                Some(Err(ErrorKind::Interrupted)) => {}
+                Some(Err(_)) => {
+                    connection.abort();
+                    break;
+                }
+            }
+        }
+        match connection.incoming() {
+            Incoming::Finished if !self.write_closed => {
+                self.write_closed = true;
+                // A socket that is gone already will say so when it is read.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Incoming::Finished | Incoming::Open | Incoming::Broken => {}
+        }
+        moved
+    }
+
+    /// From the host's socket to the container.
+    fn pull(&mut self, connection: &mut Connection) -> usize {
+        let mut moved = 0;
+        while self.readable && !self.read_closed && moved < TURN {
+            let stream = &mut self.stream;
+            let read = connection.put(|room| match stream.read(room) {
+                Ok(count) => (count, Ok((count, room.len()))),
+                Err(error) => (0, Err(error.kind())),
+            });
+            match read {
+                None => break,
+                Some(Ok((0, _))) => {
+                    self.read_closed = true;
+                    connection.finish();
+                }
+                Some(Ok((count, room))) => {
+                    moved += count;
+                    // Less than there was room for: the socket is empty, unless its end waits too.
+                    self.readable = count == room || self.finished;
+                }
+                Some(Err(ErrorKind::WouldBlock)) => self.readable = false,
+                Some(Err(ErrorKind::Interrupted)) => {}
+                Some(Err(_)) => {
+                    self.read_closed = true;
+                    connection.abort();
+                }
+            }
+        }
+        moved
+    }
+
+    /// Both directions were ended in order.
+    fn is_done(&self) -> bool {
+        self.read_closed && self.write_closed
+    }
+
+    /// The container's side is over: a reset passes on, an orderly end needs nothing more.
+    fn end(&mut self, connection: &mut Connection) {
+        if connection.incoming() == Incoming::Finished {
+            self.write_closed = true;
+        }
+    }
+
+    fn reset(&self) {
+        let at_once = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        // A socket that cannot be told closes in order; the far end sees the end a little later.
+        let _ = setsockopt(&self.stream.as_fd(), sockopt::Linger, &at_once);
+    }
+}
+
+/// What the container is told when the host's connect fails.
+fn refusal(error: &io::Error) -> Step {
+    match error.raw_os_error() {
+        Some(libc::ENETUNREACH | libc::ENETDOWN) => {
+            Step::Unreachable(icmp::Error::NetworkUnreachable)
+        }
+        Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => {
+            Step::Unreachable(icmp::Error::HostUnreachable)
+        }
+        Some(libc::EACCES | libc::EPERM) => {
+            Step::Unreachable(icmp::Error::AdministrativelyProhibited)
+        }
+        Some(libc::ETIMEDOUT) => Step::Over,
+        _ => Step::Refused,
+    }
+}
+
+/// What the container is told when no socket can be made for it.
+pub(super) fn not_begun(error: &io::Error) -> Step {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+            Step::Unreachable(icmp::Error::AdministrativelyProhibited)
+        }
+        _ => refusal(error),
+    }
+}

@@ -1,0 +1,272 @@
+//! One connection.
+
+use core::net::IpAddr;
+
+use pontoon_packet::{Endpoint, Timestamp};
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, State};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint};
+
+use crate::wire::{Emit, Nowhere, Wire};
+
+/// Memory for bytes under way. Its size bounds the window and thereby what a connection can hold.
+#[derive(Debug)]
+pub struct Buffers {
+    /// What the container has sent and the host has not taken.
+    pub received: &'static mut [u8],
+    /// What the host has sent and the container has not acknowledged.
+    pub unsent: &'static mut [u8],
+}
+
+/// What a connection is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// The container's end.
+    pub container: Endpoint,
+    /// The end that the container speaks to, or is spoken to by.
+    pub far: Endpoint,
+    /// Largest IP datagram on the container's network, in bytes.
+    pub mtu: u16,
+    /// Where the initial sequence number comes from; nobody may be able to guess it.
+    pub seed: u64,
+    /// Its memory.
+    pub buffers: Buffers,
+}
+
+/// What may still come from the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// Bytes.
+    Open,
+    /// Nothing: it has finished sending, and everything was taken.
+    Finished,
+    /// Nothing: it has reset the connection, or does not answer.
+    Broken,
+}
+
+/// Datagrams sent in one go. Our choice: four times what fits into the largest window of a
+/// super-frame, so that no connection keeps the others waiting.
+const BURST: usize = 64;
+/// Silence after which the container is asked whether it is still there; Linux
+/// `TCP_KEEPALIVE_TIME`.
+const KEEP_ALIVE: Duration = Duration::from_secs(7200);
+/// How long bytes may stay unacknowledged: about what Linux' `tcp_retries2` amounts to.
+const GIVE_UP: Duration = Duration::from_secs(924);
+
+/// A container's connection, which ends here.
+pub struct Connection {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    mtu: u16,
+    was_established: bool,
+}
+
+impl Connection {
+    /// A connection that the container opens: its SYN is the first datagram to be received.
+    pub fn accept(now: Timestamp, setup: Setup) -> Self {
+        let far = endpoint(setup.far);
+        let mut connection = Self::new(now, setup);
+        let listening = connection.socket().listen(IpListenEndpoint::from(far));
+        debug_assert!(listening.is_ok(), "a fresh socket and a port that is not 0");
+        connection
+    }
+
+    /// A connection to the container: the first datagram to be transmitted is a SYN.
+    pub fn connect(now: Timestamp, setup: Setup) -> Self {
+        let (container, far) = (endpoint(setup.container), endpoint(setup.far));
+        let mut connection = Self::new(now, setup);
+        let Self {
+            interface,
+            sockets,
+            handle,
+            ..
+        } = &mut connection;
+        let socket = sockets.get_mut::<Socket<'_>>(*handle);
+        let connecting = socket.connect(interface.context(), container, far);
+        debug_assert!(
+            connecting.is_ok(),
+            "a fresh socket and ports that are not 0"
+        );
+        connection
+    }
+
+    fn new(now: Timestamp, setup: Setup) -> Self {
+        let mut out = Nowhere;
+        let mut wire = Wire {
+            incoming: None,
+            out: &mut out,
+            mtu: setup.mtu,
+        };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = setup.seed;
+        let mut interface = Interface::new(config, &mut wire, instant(now));
+        let address = IpCidr::new(address(setup.far.addr), host_prefix(setup.far.addr));
+        interface.update_ip_addrs(|addresses| {
+            // One address into an empty list.
+            let _ = addresses.push(address);
+        });
+        let Buffers { received, unsent } = setup.buffers;
+        let mut socket = Socket::new(SocketBuffer::new(received), SocketBuffer::new(unsent));
+        // Small writes were held back, or not, by whoever made them.
+        socket.set_nagle_enabled(false);
+        socket.set_keep_alive(Some(KEEP_ALIVE));
+        socket.set_timeout(Some(KEEP_ALIVE + GIVE_UP));
+        socket.set_congestion_control(CongestionControl::Cubic);
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Self {
+            interface,
+            sockets,
+            handle,
+            mtu: setup.mtu,
+            was_established: false,
+        }
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    fn state(&self) -> State {
+        self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+
+    /// Takes an IP datagram of the container's. An answer that cannot wait is sent at once.
+    pub fn receive(&mut self, now: Timestamp, datagram: &[u8], out: &mut impl Emit) {
+        let mut wire = Wire {
+            incoming: Some(datagram),
+            out,
+            mtu: self.mtu,
+        };
+        let Self {
+            interface, sockets, ..
+        } = self;
+        interface.poll_ingress_single(instant(now), &mut wire, sockets);
+        self.was_established |= self.is_established();
+    }
+
+    /// Sends what is due: data, acknowledgements, resent data.
+    pub fn transmit(&mut self, now: Timestamp, out: &mut impl Emit) {
+        let mut wire = Wire {
+            incoming: None,
+            out,
+            mtu: self.mtu,
+        };
+        for _ in 0..BURST {
+            let sent = self
+                .interface
+                .poll_egress(instant(now), &mut wire, &mut self.sockets);
+            if sent == PollResult::None {
+                break;
+            }
+        }
+    }
+
+    /// When [`transmit`](Self::transmit) next has something to do, if nothing comes before.
+    pub fn poll_timeout(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let at = self.interface.poll_at(instant(now), &self.sockets)?;
+        let micros = u64::try_from(at.total_micros()).unwrap_or(0);
+        Some(Timestamp::from_nanos(micros * 1000).max(now))
+    }
+
+    /// Gives `take` the longest run of bytes that the container has sent; it says how many it took.
+    pub fn take<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> Option<R> {
+        let socket = self.socket();
+        if !socket.can_recv() {
+            return None;
+        }
+        socket.recv(|bytes| take(bytes)).ok()
+    }
+
+    /// Gives `put` the longest run of room for bytes to the container; it says how many it wrote.
+    pub fn put<R>(&mut self, put: impl FnOnce(&mut [u8]) -> (usize, R)) -> Option<R> {
+        let socket = self.socket();
+        if !socket.can_send() {
+            return None;
+        }
+        socket.send(put).ok()
+    }
+
+    /// What may still come from the container.
+    pub fn incoming(&mut self) -> Incoming {
+        let waits = matches!(
+            self.state(),
+            State::Listen | State::SynSent | State::SynReceived
+        );
+        let socket = self.socket();
+        if waits || socket.may_recv() {
+            return Incoming::Open;
+        }
+        match socket.peek(1) {
+            Err(RecvError::Finished) => Incoming::Finished,
+            Ok(_) | Err(RecvError::InvalidState) => Incoming::Broken,
+        }
+    }
+
+    /// Nothing more will be put: the container is told once it has everything.
+    pub fn finish(&mut self) {
+        self.socket().close();
+    }
+
+    /// Ends the connection; the next `transmit` sends a reset.
+    pub fn abort(&mut self) {
+        self.socket().abort();
+    }
+
+    /// The handshake is complete and neither side has ended the connection.
+    pub fn is_established(&self) -> bool {
+        !matches!(
+            self.state(),
+            State::Closed | State::Listen | State::SynSent | State::SynReceived
+        )
+    }
+
+    /// The handshake was completed at some time.
+    pub const fn was_established(&self) -> bool {
+        self.was_established
+    }
+
+    /// Both sides have finished and everything is acknowledged, or one has reset it: nothing is left
+    /// to do but what [`transmit`](Self::transmit) still has to say.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state(), State::Closed | State::TimeWait)
+    }
+
+    /// No bytes are under way in either direction.
+    pub fn is_idle(&self) -> bool {
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        socket.recv_queue() == 0 && socket.send_queue() == 0
+    }
+}
+
+impl core::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        f.debug_struct("Connection")
+            .field("state", &socket.state())
+            .field("received", &socket.recv_queue())
+            .field("unsent", &socket.send_queue())
+            .finish_non_exhaustive()
+    }
+}
+
+fn instant(now: Timestamp) -> Instant {
+    Instant::from_micros((now.as_nanos() / 1000) as i64)
+}
+
+const fn address(addr: IpAddr) -> IpAddress {
+    match addr {
+        IpAddr::V4(v4) => IpAddress::Ipv4(v4),
+        IpAddr::V6(v6) => IpAddress::Ipv6(v6),
+    }
+}
+
+const fn host_prefix(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { 32 } else { 128 }
+}
+
+fn endpoint(end: Endpoint) -> IpEndpoint {
+    IpEndpoint::new(address(end.addr), end.port)
+}

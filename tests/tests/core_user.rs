@@ -1,0 +1,212 @@
+//! The user uplink's part of the datapath: what is handed to the host's own sockets, what comes from
+//! them, and what ends with a connection.
+
+use std::time::Duration;
+
+use pontoon_engine::config::{NetworkId, Outside};
+use pontoon_nat::Limits;
+use pontoon_packet::build::Packet;
+use pontoon_packet::icmp;
+use pontoon_packet::parse::tcp_flags::{ACK, RST, SYN};
+use pontoon_packet::{Frame, MacAddr, parse};
+use pontoon_tests::lab::{C1, Lab, Outbox, SERVER, Sent, U1, USER, addr, mac};
+
+const GATEWAY: core::net::Ipv4Addr = core::net::Ipv4Addr::new(172, 20, 0, 1);
+
+fn gateway_mac() -> MacAddr {
+    MacAddr::for_ipv4(GATEWAY)
+}
+
+/// A packet from the container to the server outside.
+fn out() -> Packet {
+    Packet::ethernet(mac(U1), gateway_mac()).ipv4(addr(U1), SERVER)
+}
+
+/// One from a host socket that speaks for the server, as the shell makes it.
+fn back() -> Packet {
+    Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO).ipv4(SERVER, addr(U1))
+}
+
+/// The same as the container gets it.
+fn arrived() -> Packet {
+    Packet::ethernet(gateway_mac(), mac(U1))
+        .ipv4(SERVER, addr(U1))
+        .ttl(63)
+}
+
+#[test]
+fn a_datagram_for_elsewhere_is_handed_over_as_it_came() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    let syn = out().tcp(40_000, 80, SYN, 1, 0).build();
+
+    assert_eq!(lab.send(U1, &syn), [Sent::plain(USER, syn)]);
+}
+
+#[test]
+fn what_a_host_socket_says_arrives_as_the_servers_word() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().udp(5000, 53).build());
+
+    let reply = back().udp(53, 5000).payload(b"answer");
+
+    let expected = arrived().udp(53, 5000).payload(b"answer").build();
+    assert_eq!(lab.send(USER, &reply.build()), [Sent::plain(U1, expected)]);
+}
+
+#[test]
+fn a_client_that_the_shell_lets_in_counts_to_its_container() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+
+    let syn = back().tcp(1234, 80, SYN, 1, 0);
+
+    let expected = arrived().tcp(1234, 80, SYN, 1, 0).build();
+    assert_eq!(lab.send(USER, &syn.build()), [Sent::plain(U1, expected)]);
+    let flows = lab.datapath.flows(lab.now);
+    assert_eq!(flows.len(), 1);
+    assert_eq!(flows[0].owner, U1.0);
+}
+
+#[test]
+fn a_client_that_bears_the_gateways_address_is_answered() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    let syn = Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO)
+        .ipv4(GATEWAY, addr(U1))
+        .tcp(1234, 80, SYN, 1, 0);
+    assert_eq!(lab.send(USER, &syn.build()).len(), 1);
+
+    let accepted = Packet::ethernet(mac(U1), gateway_mac())
+        .ipv4(addr(U1), GATEWAY)
+        .tcp(80, 1234, SYN | ACK, 7, 2)
+        .build();
+
+    assert_eq!(lab.send(U1, &accepted), [Sent::plain(USER, accepted)]);
+}
+
+#[test]
+fn containers_of_other_networks_do_not_reach_the_host_sockets() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    let elsewhere = Packet::ethernet(mac(C1), pontoon_tests::lab::gateway_mac())
+        .ipv4(addr(C1), SERVER)
+        .udp(1, 2);
+    assert!(
+        lab.send(C1, &elsewhere.build())
+            .iter()
+            .all(|s| s.port != USER)
+    );
+}
+
+#[test]
+fn loopback_and_link_local_are_never_handed_over() {
+    for dst in [
+        [127, 0, 0, 1],
+        [127, 1, 2, 3],
+        [0, 0, 0, 0],
+        [169, 254, 169, 254],
+    ] {
+        let mut lab = Lab::with_user_uplink(Limits::default());
+        let frame = Packet::ethernet(mac(U1), gateway_mac())
+            .ipv4(addr(U1), dst.into())
+            .tcp(1, 80, SYN, 1, 0);
+        assert_eq!(lab.send(U1, &frame.build()), [], "{dst:?}");
+        assert_eq!(lab.drops("route.Martian"), 1, "{dst:?}");
+    }
+}
+
+#[test]
+fn what_ends_is_reported_once() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().udp(5000, 53).build());
+    let facts = parse(&out().udp(5000, 53).build()).unwrap();
+    let id = lab.datapath.connection(lab.now, &facts).unwrap();
+    assert_eq!(lab.datapath.ended(), []);
+
+    lab.pass(Duration::from_secs(31));
+
+    assert_eq!(lab.datapath.ended(), [id]);
+    assert_eq!(lab.datapath.ended(), []);
+}
+
+#[test]
+fn a_container_that_is_pulled_out_ends_its_connections() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().udp(5000, 53).build());
+
+    lab.datapath.remove_port(U1).unwrap();
+
+    assert_eq!(lab.datapath.ended().len(), 1);
+}
+
+#[test]
+fn who_opens_too_many_connections_ends_his_own() {
+    let limits = Limits {
+        flows_per_owner: 4,
+        ..Limits::default()
+    };
+    let mut lab = Lab::with_user_uplink(limits);
+    for port in 1..=6 {
+        lab.send(U1, &out().udp(port, 53).build());
+    }
+
+    assert_eq!(lab.datapath.ended().len(), 2);
+}
+
+#[test]
+fn a_refusal_ends_the_handshake() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().tcp(40_000, 80, SYN, 7, 0).build());
+
+    let reset = back().tcp(80, 40_000, RST | ACK, 0, 8);
+
+    let expected = arrived().tcp(80, 40_000, RST | ACK, 0, 8).build();
+    assert_eq!(lab.send(USER, &reset.build()), [Sent::plain(U1, expected)]);
+    lab.pass(Duration::from_secs(11));
+    assert_eq!(lab.datapath.ended().len(), 1);
+}
+
+#[test]
+fn an_error_of_a_host_socket_reaches_the_container_with_its_own_packet_inside() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    let query = out().udp(5000, 53).payload(b"question").build();
+    lab.send(U1, &query);
+    let mut sent = Outbox::default();
+
+    let error = icmp::Error::PortUnreachable;
+    lab.datapath
+        .refuse(lab.now, U1, &query[14..], error, &mut sent);
+
+    let expected = Packet::ethernet(gateway_mac(), mac(U1))
+        .ipv4(GATEWAY, addr(U1))
+        .tos(0xc0)
+        .icmp(3, 3, [0; 4])
+        .payload(&query[14..])
+        .build();
+    assert_eq!(sent.0, [Sent::plain(U1, expected)]);
+}
+
+#[test]
+fn a_large_datagram_from_a_host_socket_is_cut_for_the_container() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().udp(5000, 53).build());
+    let mut reply = back().udp(53, 5000).payload(&[7; 4000]).build();
+    let mut sent = Outbox::default();
+
+    let mut frame = Frame::plain(&mut reply);
+    lab.datapath.process(lab.now, USER, &mut frame, &mut sent);
+
+    assert_eq!(sent.0.len(), 3);
+    assert!(sent.0.iter().all(|piece| piece.bytes.len() <= 1514));
+}
+
+#[test]
+fn an_internal_network_has_no_way_to_the_host_sockets() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.datapath.remove_port(U1).unwrap();
+    lab.datapath.remove_network(NetworkId(3)).unwrap();
+    lab.add_network(NetworkId(3), "172.20.0.0/24", GATEWAY, Outside::Nowhere);
+    lab.plug(U1, NetworkId(3), pontoon_engine::config::Guarding::On);
+
+    let sent = lab.send(U1, &out().udp(1, 2).build());
+
+    assert!(sent.iter().all(|s| s.port == U1), "{sent:?}");
+    assert_eq!(lab.drops("route.NoRoute"), 1);
+}
