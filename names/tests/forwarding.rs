@@ -3,8 +3,6 @@
 
 mod world;
 
-use std::collections::HashSet;
-
 use pontoon_names::*;
 use world::*;
 
@@ -15,12 +13,6 @@ fn one() -> (Names, Forward) {
     let mut names = names();
     let forward = forwarded(ask(&mut names, client(OPEN), &query(5, QUESTION, A)));
     (names, forward)
-}
-
-fn many(names: &mut Names, client: Client, count: u16) -> Vec<Action> {
-    (0..count)
-        .map(|number| ask(names, client, &query(number, QUESTION, A)))
-        .collect()
 }
 
 #[test]
@@ -201,6 +193,23 @@ fn upstreams_can_be_replaced_while_queries_wait() {
 }
 
 #[test]
+fn new_upstreams_have_their_two_rounds_and_old_ones_only_the_one_that_is_asked() {
+    let (mut names, forward) = one();
+    names.handle_timeout(secs(3));
+    names.handle_timeout(secs(5));
+    names.handle_timeout(secs(7));
+    names.set_upstreams(&[at("192.0.2.1:53")]);
+    let good = answer(&forward.bytes, NOERROR, 0);
+
+    let gone = names.response(secs(8), forward.key, at(UPSTREAM), &good);
+    assert_eq!(gone, None);
+    retried(names.handle_timeout(secs(9)).pop());
+    retried(names.handle_timeout(secs(11)).pop());
+
+    delivered(names.response(secs(12), forward.key, at(SECOND), &good));
+}
+
+#[test]
 fn a_client_may_have_upstreams_of_its_own() {
     let mut names = names();
     let (own, other) = (client(OPEN), from(OPEN, "172.18.0.8:1"));
@@ -216,95 +225,4 @@ fn a_client_may_have_upstreams_of_its_own() {
     assert_eq!(forward.upstream, at(SECOND));
     assert_eq!(names.forget_client(OPEN, own.addr.ip()), [again.key]);
     assert_eq!(names.pending(), 1);
-}
-
-#[test]
-fn a_retransmission_joins_the_query_under_way() {
-    let (mut names, forward) = one();
-    let same = query(5, QUESTION, A);
-
-    let joined = ask(&mut names, client(OPEN), &same);
-
-    assert_eq!(joined, Action::Drop(DropReason::Retransmission));
-    for (client, bytes) in [
-        (client(OPEN), query(6, QUESTION, A)),
-        (client(OPEN), query(5, QUESTION, AAAA)),
-        (client(OPEN), query(5, "example.org", A)),
-        (from(OPEN, "172.18.0.9:40001"), same.clone()),
-        (from(OPEN, "172.18.0.8:40000"), same.clone()),
-        (from(DEFAULT, "172.18.0.9:40000"), same.clone()),
-    ] {
-        forwarded(ask(&mut names, client, &bytes));
-    }
-    let good = answer(&forward.bytes, NOERROR, 0);
-    delivered(names.response(secs(1), forward.key, at(UPSTREAM), &good));
-    forwarded(ask(&mut names, client(OPEN), &same));
-}
-
-#[test]
-fn a_clients_eldest_query_makes_room_for_its_newest() {
-    let mut names = names();
-    let other = forwarded(ask(
-        &mut names,
-        from(OPEN, "172.18.0.8:1"),
-        &query(1, QUESTION, A),
-    ));
-
-    let mut actions = many(&mut names, client(OPEN), 65);
-
-    let Some(Action::Forward {
-        displaced: Some(delivery),
-        ..
-    }) = actions.pop()
-    else {
-        panic!("the 65th displaces one");
-    };
-    assert_eq!((id(&delivery.bytes), code(&delivery.bytes)), (0, SERVFAIL));
-    assert_ne!(delivery.key, other.key);
-    actions.into_iter().for_each(|action| {
-        forwarded(action);
-    });
-    assert_eq!(names.pending(), 65);
-}
-
-#[test]
-fn when_all_is_full_the_greediest_makes_room() {
-    let mut names = names();
-    for number in 0..16 {
-        many(&mut names, from(OPEN, &format!("172.18.1.{number}:1")), 64);
-    }
-    assert_eq!(names.pending(), 1024);
-
-    let mut robbed = HashSet::new();
-    for number in 0..16 {
-        let modest = from(OPEN, &format!("172.18.2.{number}:1"));
-        match ask(&mut names, modest, &query(1, QUESTION, A)) {
-            Action::Forward {
-                displaced: Some(delivery),
-                ..
-            } => robbed.insert(delivery.client),
-            other => panic!("{other:?}"),
-        };
-    }
-
-    assert_eq!(names.pending(), 1024);
-    assert_eq!(robbed.len(), 16, "each of the greedy gave one");
-    assert!(
-        robbed
-            .iter()
-            .all(|client| client.addr.to_string().starts_with("172.18.1."))
-    );
-}
-
-#[test]
-fn a_removed_network_takes_its_queries_along() {
-    let mut names = names();
-    let gone = forwarded(ask(&mut names, client(OPEN), &query(1, QUESTION, A)));
-    let stays = forwarded(ask(&mut names, client(DEFAULT), &query(1, QUESTION, A)));
-
-    assert_eq!(names.remove_zone(OPEN), [gone.key]);
-
-    let good = answer(&gone.bytes, NOERROR, 0);
-    assert_eq!(names.response(secs(1), gone.key, at(UPSTREAM), &good), None);
-    delivered(names.response(secs(1), stays.key, at(UPSTREAM), &good));
 }

@@ -93,6 +93,20 @@ fn what_is_detached_is_forgotten() {
 }
 
 #[test]
+fn what_is_attached_again_has_only_its_new_names() {
+    let mut names = names();
+    let zone = names.zone_mut(INTERNAL).unwrap();
+    zone.attach(Member(3), &["new"], &[ip("172.18.0.33")])
+        .unwrap();
+    let mut resolve =
+        |name, kind| answered(ask(&mut names, client(INTERNAL), &query(5, name, kind)));
+
+    assert_eq!(code(&resolve("db1", A)), NXDOMAIN);
+    assert_eq!(code(&resolve("3.0.18.172.in-addr.arpa", PTR)), NXDOMAIN);
+    assert_eq!(answers(&resolve("new", A)), 1);
+}
+
+#[test]
 fn addresses_have_names() {
     let v6 = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
     for name in ["2.0.18.172.in-addr.arpa", "2.0.18.172.IN-ADDR.arpa", v6] {
