@@ -196,7 +196,7 @@ impl Table {
         Some(pending)
     }
 
-    /// Gives a query until `deadline` and asks for the `upstream` to be noted as asked.
+    /// Notes that `upstream` was asked and has until `deadline`.
     pub(crate) fn retry(&mut self, key: Key, upstream: SocketAddr, deadline: Timestamp) {
         if let Some(pending) = self.entries.get_mut(&key) {
             self.deadlines.remove(&(pending.deadline, key));
