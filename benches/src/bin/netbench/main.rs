@@ -36,7 +36,7 @@ use machine::Machine;
 use options::{
     Command, CompareOptions, MemoryOptions, Options, OutwardMemoryOptions, OutwardOptions,
 };
-use outward::{OutwardReport, Packages, SocketMemory, Surroundings};
+use outward::{OutwardReport, Packages, PeerName, SocketMemory, Surroundings};
 use report::{Report, write_json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -86,7 +86,7 @@ fn measure_memory(options: &MemoryOptions) -> Result<ExitCode> {
 }
 
 fn measure_outward(options: &OutwardOptions) -> Result<ExitCode> {
-    let surroundings = surroundings(&options.cache, options.common.pontoon()?)?;
+    let surroundings = surroundings(&options.cache, &options.peers(), options.common.pontoon()?)?;
     let machine = Machine::describe();
     let outcome = outward::run(options, &surroundings)?;
     let report = OutwardReport::new(machine, surroundings.packages.names(), options, outcome);
@@ -98,7 +98,7 @@ fn measure_outward(options: &OutwardOptions) -> Result<ExitCode> {
 }
 
 fn weigh_outward(options: &OutwardMemoryOptions) -> Result<ExitCode> {
-    let surroundings = surroundings(&options.cache, options.common.pontoon()?)?;
+    let surroundings = surroundings(&options.cache, &options.peers(), options.common.pontoon()?)?;
     let report = outward::weigh(options, &surroundings)?;
     print!("{}", report.render());
     if let Some(path) = &options.common.json {
@@ -108,8 +108,8 @@ fn weigh_outward(options: &OutwardMemoryOptions) -> Result<ExitCode> {
 }
 
 /// Fetches what needs the machine's own network, then leaves it.
-fn surroundings(cache: &Path, pontoon: PathBuf) -> Result<Surroundings> {
-    let packages = Packages::provide(cache)?;
+fn surroundings(cache: &Path, peers: &[PeerName], pontoon: PathBuf) -> Result<Surroundings> {
+    let packages = Packages::provide(cache, peers)?;
     let memory = SocketMemory::find()?;
     sandbox::enter()?;
     Ok(Surroundings {

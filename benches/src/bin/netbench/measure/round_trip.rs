@@ -32,15 +32,14 @@ pub(super) fn tcp(ends: Endpoints<'_>, duration: Duration) -> Result<Vec<Reading
     let listener = ends.server.run(|| {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening for the round trips")
     })?;
-    let mut client = ends.client.run(|| connect(ends.target(PORT)))?;
-    let mut server = accept(&listener)?;
-    prepare(&server)?;
     thread::scope(|scope| {
-        let echo = scope.spawn(move || echo_stream(&mut server));
-        let samples = sample(duration, || exchange_bytes(&mut client));
-        drop(client);
-        echo.join().map_err(|_| panicked())??;
-        Ok(summary(samples?))
+        let echo = scope.spawn(|| echo_stream(&mut accept(&listener)?));
+        let client = ends.client.run(|| connect(ends.target(PORT)));
+        let samples =
+            client.and_then(|mut client| sample(duration, || exchange_bytes(&mut client)));
+        let answered = echo.join().map_err(|_| panicked())?;
+        let summary = summary(samples?);
+        answered.map(|()| summary)
     })
 }
 
@@ -55,6 +54,7 @@ fn accept(listener: &TcpListener) -> Result<TcpStream> {
         });
     }
     let (server, _) = listener.accept().context("accepting the round trips")?;
+    prepare(&server)?;
     Ok(server)
 }
 

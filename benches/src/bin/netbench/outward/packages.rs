@@ -1,6 +1,7 @@
 //! The peers' programs, fetched from Debian into a directory of our own: nothing is installed on
 //! the machine, and everybody measures the same builds.
 
+use super::PeerName;
 use crate::compare::progress;
 use crate::error::{Context, Error, Result};
 use crate::process::{finish, run, spawn, succeed};
@@ -46,11 +47,18 @@ pub(crate) fn default_cache() -> PathBuf {
 }
 
 impl Packages {
-    /// Fetches and unpacks what is not in the cache yet. Needs the network the first time.
+    /// Fetches and unpacks what is not in the cache yet. Needs the network the first time, and
+    /// only when one of the peers comes from a package.
     ///
     /// # Errors
     /// [`Error::Unfetched`] when apt-get cannot fetch, with the advice that fits the user.
-    pub(crate) fn provide(cache: &Path) -> Result<Self> {
+    pub(crate) fn provide(cache: &Path, peers: &[PeerName]) -> Result<Self> {
+        if !peers.iter().any(|peer| peer.is_packaged()) {
+            return Ok(Self {
+                root: cache.to_owned(),
+                names: Vec::new(),
+            });
+        }
         let list = cache.join(LIST);
         if !list.is_file() {
             fs::create_dir_all(cache).context(format!(
@@ -129,4 +137,29 @@ fn unpack(cache: &Path) -> Result<Vec<String>> {
         fs::remove_file(&file).context(format!("removing {}", file.display()))?;
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_needs_no_packages() {
+        let nowhere = Path::new("/nowhere");
+        let packages = Packages::provide(nowhere, &[PeerName::KernelBridge]).unwrap();
+        assert!(packages.names().is_empty());
+        assert!(packages.program("pasta").is_err());
+    }
+
+    #[test]
+    fn directory_that_cannot_be_made_is_named_with_advice() {
+        let Err(error) = Packages::provide(Path::new("/proc/netbench"), &[PeerName::Pasta]) else {
+            panic!("packages in /proc")
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("/proc/netbench") && text.contains("--cache"),
+            "{text}"
+        );
+    }
 }

@@ -13,7 +13,7 @@ use super::Subject;
 use super::packages::Packages;
 use super::socket_memory::SocketMemory;
 use crate::error::{Error, Result};
-use crate::lab::{Lab, MTU, UPLINK_ADDRESS};
+use crate::lab::{GATEWAY, Lab, MTU, UPLINK_ADDRESS};
 use crate::measure::{TCP_PORTS, UDP_PORTS, warm_up};
 use crate::netns::Netns;
 use crate::sandbox::write;
@@ -159,6 +159,11 @@ impl PeerName {
         self != Self::PastaRaised || mtu == LARGE_MTU
     }
 
+    /// Whether its program is fetched.
+    pub(crate) fn is_packaged(self) -> bool {
+        self.has_processes() && self != Self::Pontoon
+    }
+
     /// Whether it has processes that can be weighed.
     pub(crate) fn has_processes(self) -> bool {
         !matches!(self, Self::Loopback | Self::KernelBridge)
@@ -262,9 +267,10 @@ impl Running {
         Endpoints {
             client,
             server,
-            address: match self.container {
-                Container::Host => Ipv4Addr::LOCALHOST,
-                Container::First | Container::Process(_) => UPLINK_ADDRESS,
+            address: match (&self.container, way) {
+                (Container::Host, _) => Ipv4Addr::LOCALHOST,
+                (Container::First, Way::Outward) => GATEWAY,
+                _ => UPLINK_ADDRESS,
             },
             shift,
         }
@@ -277,14 +283,15 @@ impl Running {
     pub(crate) fn await_traffic(&mut self) -> Result<()> {
         let start = Instant::now();
         loop {
-            let mut ways = self.subject.peer.ways().iter();
-            let Err(error) = ways.try_for_each(|&way| warm_up(self.endpoints(way))) else {
+            let tried = self.subject.peer.ways().iter().copied();
+            let failed = |way| Some((way, warm_up(self.endpoints(way)).err()?));
+            let Some((way, error)) = tried.filter_map(failed).next() else {
                 return Ok(());
             };
             self.check()?;
             if start.elapsed() > START_LIMIT {
                 return Err(Error::Failed {
-                    command: format!("first exchange through {}", self.subject),
+                    command: format!("first exchange {} through {}", way.label(), self.subject),
                     output: error.to_string(),
                 });
             }
