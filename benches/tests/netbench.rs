@@ -87,6 +87,19 @@ fn missing_pontoon_fails_with_advice() {
     );
 }
 
+/// Rights of root in a user namespace alone: over neither the machine's network nor its settings.
+#[test]
+fn root_of_a_user_namespace_can_measure() {
+    let line = "--rounds 1 --seconds 1 --systems kernel-bridge --only tcp-rr";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", env!("CARGO_BIN_EXE_netbench")])
+        .args(line.split(' '))
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+}
+
 /// The median of a figure between container and host.
 fn outward_median(report: &Value, peer: &str, way: &str, metric: &str) -> f64 {
     let figures = report["figures"].as_array().unwrap();

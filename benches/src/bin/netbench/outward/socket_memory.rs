@@ -25,10 +25,11 @@ impl SocketMemory {
     /// When /proc is not mounted.
     pub(crate) fn find() -> Result<Self> {
         let may_write = |path: &&str| OpenOptions::new().write(true).open(path).is_ok();
+        let home = Netns::current()?;
         Ok(Self {
-            home: Netns::current()?,
             found: LIMITS.map(|path| read_to_string(path).unwrap_or_default()),
-            adjustable: LIMITS.iter().all(may_write),
+            adjustable: home.enter().is_ok() && LIMITS.iter().all(may_write),
+            home,
         })
     }
 
@@ -54,6 +55,9 @@ impl SocketMemory {
     /// # Errors
     /// When a limit cannot be written.
     pub(crate) fn restore(&self) -> Result<()> {
+        if !self.adjustable {
+            return Ok(());
+        }
         let left_raised = |(path, found): &(&&str, &String)| {
             let now = read_to_string(path).unwrap_or_default();
             now != **found && now.trim() == RAISED
