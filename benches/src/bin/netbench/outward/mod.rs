@@ -6,6 +6,7 @@ mod figures;
 mod packages;
 mod peer;
 mod probe;
+mod pss;
 mod report;
 mod socket_memory;
 mod weigh;

@@ -1,19 +1,15 @@
 //! `netbench outward-memory`: what published ports and idle connections cost.
 
-use super::Subject;
-use super::peer::{
-    FIRST_OF_MANY, PROGRAM_OF_WORKLOADS, PeerName, Ports, Running, Surroundings, Way,
-};
+use super::peer::{FIRST_OF_MANY, PeerName, Ports, Running, Surroundings, Way};
+use super::{Subject, pss};
 use crate::compare::progress;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::lab::MTU;
-use crate::machine::{Machine, kibibytes};
+use crate::machine::Machine;
 use crate::options::OutwardMemoryOptions;
 use crate::system::Endpoints;
 use crate::table::Table;
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -92,11 +88,11 @@ fn weigh(
         mtu: Some(MTU),
     };
     let start = |count| Running::start(subject, &Ports::many(count), surroundings);
-    let (idle, _) = pss(&mut start(0)?)?;
+    let (idle, _) = weight_of(&mut start(0)?)?;
     let mut running = start(options.ports)?;
-    let (with_ports, processes) = pss(&mut running)?;
+    let (with_ports, processes) = weight_of(&mut running)?;
     let connections = connect(running.endpoints(Way::Inward), options.connections)?;
-    let (with_connections, _) = pss(&mut running)?;
+    let (with_connections, _) = weight_of(&mut running)?;
     drop(connections);
     Ok(Weight {
         peer,
@@ -130,66 +126,13 @@ fn connect(ends: Endpoints<'_>, count: u16) -> Result<Vec<(TcpStream, TcpStream)
 }
 
 /// The weight of all processes of a peer, KiB, and how many they are.
-fn pss(running: &mut Running) -> Result<(f64, usize)> {
+fn weight_of(running: &mut Running) -> Result<(f64, usize)> {
     std::thread::sleep(SETTLE);
     running.check()?;
-    let processes = family(&running.processes()?);
-    let of = |pid: &u32| -> Result<u64> {
-        let path = format!("/proc/{pid}/smaps_rollup");
-        let text = fs::read_to_string(&path).context(format!("reading {path}"))?;
-        kibibytes(&text, "Pss").ok_or_else(|| Error::Unreadable {
-            what: path,
-            reason: "no Pss in it".to_owned(),
-        })
-    };
-    let kib: u64 = processes.iter().map(of).sum::<Result<u64>>()?;
+    let processes = pss::family(&running.processes()?);
+    let weights = processes.iter().map(|&pid| pss::of_process(pid));
+    let kib = weights.sum::<Result<u64>>()?;
     Ok((kib as f64, processes.len()))
-}
-
-/// These processes and all that descend from them, without the containers' own.
-fn family(roots: &[u32]) -> BTreeSet<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let stats: Vec<Stat> = entries
-        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
-        .filter_map(|stat| Stat::parse(&stat))
-        .collect();
-    let mut members: BTreeSet<u32> = roots.iter().copied().collect();
-    loop {
-        let before = members.len();
-        let children = stats.iter().filter(|stat| members.contains(&stat.parent));
-        let pids: Vec<u32> = children.map(|stat| stat.pid).collect();
-        members.extend(pids);
-        if members.len() == before {
-            break;
-        }
-    }
-    let workloads = stats
-        .iter()
-        .filter(|stat| stat.name == PROGRAM_OF_WORKLOADS);
-    for stat in workloads {
-        members.remove(&stat.pid);
-    }
-    members
-}
-
-/// The beginning of /proc/PID/stat (proc_pid_stat(5)).
-#[derive(Debug, PartialEq)]
-struct Stat {
-    pid: u32,
-    name: String,
-    parent: u32,
-}
-
-impl Stat {
-    fn parse(stat: &str) -> Option<Self> {
-        let (pid, rest) = stat.split_once(" (")?;
-        let (name, fields) = rest.rsplit_once(") ")?;
-        Some(Self {
-            pid: pid.parse().ok()?,
-            name: name.to_owned(),
-            parent: fields.split(' ').nth(1)?.parse().ok()?,
-        })
-    }
 }
 
 impl WeighReport {
@@ -247,41 +190,5 @@ impl Weight {
             PeerName::Pontoon => "MISSED",
             _ => "-",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    #[test]
-    fn stat_with_brackets_in_the_name_is_read() {
-        let expected = Stat {
-            pid: 4711,
-            name: "a) (b".to_owned(),
-            parent: 42,
-        };
-        assert_eq!(Stat::parse("4711 (a) (b) S 42 4711"), Some(expected));
-    }
-
-    #[test]
-    fn family_holds_children_and_leaves_workloads_out() {
-        let mut child = Command::new("cat")
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut workload = Command::new(PROGRAM_OF_WORKLOADS)
-            .arg("60")
-            .spawn()
-            .unwrap();
-        let own = std::process::id();
-        let found = family(&[own]);
-        for process in [&mut child, &mut workload] {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-        assert!(found.contains(&own) && found.contains(&child.id()));
-        assert!(!found.contains(&workload.id()));
     }
 }

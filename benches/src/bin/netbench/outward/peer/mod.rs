@@ -3,8 +3,10 @@
 mod daemon;
 mod docker_proxy;
 mod kernel;
+mod name;
 mod pasta;
 mod pontoon;
+mod ports;
 mod rootlesskit;
 mod slirp4netns;
 mod workload;
@@ -14,26 +16,19 @@ use super::packages::Packages;
 use super::socket_memory::SocketMemory;
 use crate::error::{Error, Result};
 use crate::lab::{GATEWAY, Lab, MTU, UPLINK_ADDRESS};
-use crate::measure::{TCP_PORTS, UDP_PORTS, warm_up};
+use crate::measure::warm_up;
 use crate::netns::Netns;
 use crate::sandbox::write;
 use crate::system::{Endpoints, Engine};
-use clap::ValueEnum;
 use daemon::Daemon;
-use serde::Serialize;
+pub(crate) use name::{PeerName, Way};
+pub(super) use ports::FIRST_OF_MANY;
+pub(crate) use ports::Ports;
+use ports::SHIFT;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 pub(super) use workload::PROGRAM as PROGRAM_OF_WORKLOADS;
-
-/// How far a published port of the host lies above the container's.
-const SHIFT: u16 = 1000;
-
-/// First of many published ports, in the container.
-pub(super) const FIRST_OF_MANY: u16 = 20_000;
-
-/// The MTU at which pasta and slirp4netns are usually run.
-const LARGE_MTU: u16 = 65_520;
 
 /// How long a peer may take until traffic passes.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -44,44 +39,6 @@ const PORT_SETTINGS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535"),
     ("/proc/sys/net/ipv4/tcp_tw_reuse", "1"),
 ];
-
-/// What joins container and host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum PeerName {
-    /// Nothing: both ends on the host's loopback interface.
-    Loopback,
-    /// The kernel's bridge, published ports by nftables: what docker0 is made of.
-    KernelBridge,
-    /// slirp4netns with ports forwarded through its API.
-    Slirp4netns,
-    /// pasta of Debian's passt.
-    Pasta,
-    /// The same with socket buffers up to 32 MiB.
-    PastaRaised,
-    /// RootlessKit's builtin port driver.
-    Rootlesskit,
-    /// One docker-proxy per port in front of a kernel bridge.
-    DockerProxy,
-    /// Pontoon's user uplink.
-    Pontoon,
-}
-
-/// From where to where connections are opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Way {
-    /// From the container to an address of the host.
-    Outward,
-    /// From the host to a published port.
-    Inward,
-}
-
-/// The container's ports that are published.
-pub(crate) struct Ports {
-    tcp: Vec<u16>,
-    udp: Vec<u16>,
-}
 
 /// What every peer is built from.
 pub(crate) struct Surroundings {
@@ -107,107 +64,6 @@ enum Container {
     Host,
     First,
     Process(Netns),
-}
-
-impl PeerName {
-    /// Every peer, references first.
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Loopback,
-        Self::KernelBridge,
-        Self::Slirp4netns,
-        Self::Pasta,
-        Self::PastaRaised,
-        Self::Rootlesskit,
-        Self::DockerProxy,
-        Self::Pontoon,
-    ];
-
-    /// The name on the command line and in reports.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::KernelBridge => "kernel-bridge",
-            Self::Slirp4netns => "slirp4netns",
-            Self::Pasta => "pasta",
-            Self::PastaRaised => "pasta-raised",
-            Self::Rootlesskit => "rootlesskit",
-            Self::DockerProxy => "docker-proxy",
-            Self::Pontoon => "pontoon",
-        }
-    }
-
-    /// The ways that it carries itself. RootlessKit and docker-proxy only publish ports.
-    pub(crate) fn ways(self) -> &'static [Way] {
-        match self {
-            Self::Loopback => &[Way::Outward],
-            Self::Rootlesskit | Self::DockerProxy => &[Way::Inward],
-            Self::KernelBridge
-            | Self::Slirp4netns
-            | Self::Pasta
-            | Self::PastaRaised
-            | Self::Pontoon => &[Way::Outward, Way::Inward],
-        }
-    }
-
-    /// Whether an MTU that can be chosen lies on its ways.
-    pub(crate) fn has_mtu(self) -> bool {
-        !matches!(self, Self::Loopback | Self::Rootlesskit)
-    }
-
-    /// Whether it is measured at this MTU; the raised buffers are for pasta at its best.
-    pub(crate) fn concerns_mtu(self, mtu: u16) -> bool {
-        self != Self::PastaRaised || mtu == LARGE_MTU
-    }
-
-    /// Whether its program is fetched.
-    pub(crate) fn is_packaged(self) -> bool {
-        self.has_processes() && self != Self::Pontoon
-    }
-
-    /// Whether it has processes that can be weighed.
-    pub(crate) fn has_processes(self) -> bool {
-        !matches!(self, Self::Loopback | Self::KernelBridge)
-    }
-}
-
-impl Way {
-    /// Both.
-    pub(crate) const ALL: [Self; 2] = [Self::Outward, Self::Inward];
-
-    /// The name in reports.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Outward => "container → host",
-            Self::Inward => "host → container",
-        }
-    }
-}
-
-impl Ports {
-    /// Those on which measurements listen.
-    pub(crate) fn measured() -> Self {
-        Self {
-            tcp: TCP_PORTS.to_vec(),
-            udp: UDP_PORTS.to_vec(),
-        }
-    }
-
-    /// So many TCP ports in a row.
-    pub(crate) fn many(count: u16) -> Self {
-        Self {
-            tcp: (FIRST_OF_MANY..FIRST_OF_MANY + count).collect(),
-            udp: Vec::new(),
-        }
-    }
-
-    /// Each as protocol, the host's port and the container's.
-    fn published(&self) -> impl Iterator<Item = (&'static str, u16, u16)> {
-        let of = |protocol, ports: &[u16]| -> Vec<_> {
-            let shifted = |&port: &u16| (protocol, port + SHIFT, port);
-            ports.iter().map(shifted).collect()
-        };
-        of("tcp", &self.tcp).into_iter().chain(of("udp", &self.udp))
-    }
 }
 
 impl Surroundings {
@@ -359,28 +215,4 @@ impl Drop for Running {
 /// Words of a command line that are separated by blanks.
 fn words(line: &str) -> Vec<String> {
     line.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn label_is_the_word_of_the_command_line_and_of_the_json() {
-        for peer in PeerName::ALL {
-            let word = peer.to_possible_value().unwrap().get_name().to_owned();
-            assert_eq!(peer.label(), word);
-            assert_eq!(serde_json::to_value(peer).unwrap(), word);
-        }
-    }
-
-    #[test]
-    fn published_ports_of_the_host_lie_above_the_containers() {
-        let ports = Ports {
-            tcp: vec![80],
-            udp: vec![53],
-        };
-        let published: Vec<_> = ports.published().collect();
-        assert_eq!(published, [("tcp", 1080, 80), ("udp", 1053, 53)]);
-    }
 }
