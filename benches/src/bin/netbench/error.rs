@@ -22,6 +22,13 @@ pub(crate) enum Error {
         /// Where it was looked for.
         path: String,
     },
+    /// The peers' packages could not be fetched.
+    Unfetched {
+        /// Where they should be.
+        cache: String,
+        /// Why they are not.
+        reason: String,
+    },
     /// A program ended with an error.
     Failed {
         /// Its command line.
@@ -66,6 +73,11 @@ impl fmt::Display for Error {
                 "no pontoon at {path}: build it with `cargo build --release -p pontoon-cli`, name \
                  it with --pontoon PATH, or measure only the kernel with \
                  --systems kernel-bridge,kernel-nat"
+            ),
+            Self::Unfetched { cache, reason } => write!(
+                f,
+                "the peers' packages are not in {cache}: {reason}; where this user cannot fetch \
+                 them, run netbench as root once with --cache DIR and name the same directory"
             ),
             Self::Failed { command, output } => write!(f, "`{command}` failed: {output}"),
             Self::TimedOut { what, after } => {

@@ -23,6 +23,16 @@ impl Netns {
         Ok(Self { file })
     }
 
+    /// The network namespace of a process.
+    ///
+    /// # Errors
+    /// When the process has ended or is another user's.
+    pub(crate) fn of_process(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/ns/net");
+        let file = File::open(&path).context(format!("opening {path}"))?;
+        Ok(Self { file })
+    }
+
     /// A new, empty namespace. The calling thread stays where it is.
     ///
     /// # Errors

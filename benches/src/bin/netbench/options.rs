@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Result};
 use crate::measure::Measure;
+use crate::outward::{PeerName, Probe, default_cache};
 use crate::system::SystemName;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -24,6 +25,11 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Measure memory and attach times of Pontoon with many ports
     Memory(MemoryOptions),
+    /// Measure the ways between container and host, beside slirp4netns, pasta, RootlessKit and
+    /// docker-proxy
+    Outward(OutwardOptions),
+    /// Measure what published ports and idle connections cost, beside the same peers
+    OutwardMemory(OutwardMemoryOptions),
 }
 
 /// Options of a comparison.
@@ -57,6 +63,53 @@ pub(crate) struct MemoryOptions {
     pub(crate) common: CommonOptions,
 }
 
+/// Options of the measurements between container and host.
+#[derive(Debug, Args)]
+pub(crate) struct OutwardOptions {
+    /// Rounds; each measures everything once, every other one in opposite order
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Seconds per measurement
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Only these measurements
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<Probe>,
+    /// Only these peers
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    peers: Vec<PeerName>,
+    /// MTUs of the container's interface
+    #[arg(long, value_delimiter = ',', default_values_t = [1500, 65520])]
+    #[arg(value_parser = clap::value_parser!(u16).range(576..=65520))]
+    pub(crate) mtu: Vec<u16>,
+    /// Directory for the peers' packages
+    #[arg(long, value_name = "DIR", default_value_os_t = default_cache())]
+    pub(crate) cache: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// Options of the memory measurement of ports and connections.
+#[derive(Debug, Args)]
+pub(crate) struct OutwardMemoryOptions {
+    /// Published ports
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) ports: u16,
+    /// Idle connections
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) connections: u16,
+    /// Only these peers
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    peers: Vec<PeerName>,
+    /// Directory for the peers' packages
+    #[arg(long, value_name = "DIR", default_value_os_t = default_cache())]
+    pub(crate) cache: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
 /// Options that every command has.
 #[derive(Debug, Args)]
 pub(crate) struct CommonOptions {
@@ -71,15 +124,40 @@ pub(crate) struct CommonOptions {
 impl CompareOptions {
     /// The systems to measure, a baseline in front of what is compared with it.
     pub(crate) fn systems(&self) -> Vec<SystemName> {
-        let wanted = |system: &SystemName| self.systems.is_empty() || self.systems.contains(system);
-        SystemName::ALL.into_iter().filter(wanted).collect()
+        wanted(&SystemName::ALL, &self.systems)
     }
 
     /// The measurements to make.
     pub(crate) fn measures(&self) -> Vec<Measure> {
-        let wanted = |measure: &Measure| self.only.is_empty() || self.only.contains(measure);
-        Measure::ALL.into_iter().filter(wanted).collect()
+        wanted(&Measure::ALL, &self.only)
     }
+}
+
+impl OutwardOptions {
+    /// The peers to measure, references first.
+    pub(crate) fn peers(&self) -> Vec<PeerName> {
+        wanted(&PeerName::ALL, &self.peers)
+    }
+
+    /// The measurements to make.
+    pub(crate) fn probes(&self) -> Vec<Probe> {
+        wanted(&Probe::ALL, &self.only)
+    }
+}
+
+impl OutwardMemoryOptions {
+    /// The peers to weigh: those that are processes, each of them once.
+    pub(crate) fn peers(&self) -> Vec<PeerName> {
+        let mut peers = wanted(&PeerName::ALL, &self.peers);
+        peers.retain(|peer| peer.has_processes() && *peer != PeerName::PastaRaised);
+        peers
+    }
+}
+
+/// Those of `all` that were chosen, in their order; all when none was.
+fn wanted<T: Copy + PartialEq>(all: &[T], chosen: &[T]) -> Vec<T> {
+    let is_wanted = |one: &T| chosen.is_empty() || chosen.contains(one);
+    all.iter().copied().filter(is_wanted).collect()
 }
 
 impl CommonOptions {

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 /// Below this many rounds, medians say little.
-const ENOUGH_ROUNDS: u32 = 5;
+pub(crate) const ENOUGH_ROUNDS: u32 = 5;
 
 /// Everything that a comparison found; its JSON form is what `--json` writes.
 #[derive(Serialize)]
@@ -138,17 +138,20 @@ fn comparisons(comparisons: &[Comparison]) -> String {
     table.render()
 }
 
-fn median(summary: Option<Summary>) -> String {
+/// The middle of a series, for tables.
+pub(crate) fn median(summary: Option<Summary>) -> String {
     summary.map_or_else(none, |summary| number(summary.median))
 }
 
-fn spread(summary: Option<Summary>) -> String {
+/// The ends of a series, for tables.
+pub(crate) fn spread(summary: Option<Summary>) -> String {
     summary.map_or_else(none, |summary| {
         format!("{}–{}", number(summary.min), number(summary.max))
     })
 }
 
-fn none() -> String {
+/// What stands in a table where there is nothing.
+pub(crate) fn none() -> String {
     "-".to_owned()
 }
 

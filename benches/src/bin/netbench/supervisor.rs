@@ -5,6 +5,7 @@
 //! here. Namespaces are held by nothing but descriptors and processes, so they go as well.
 
 use crate::error::{Context, Result};
+use crate::outward::SocketMemory;
 use nix::errno::Errno;
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -52,6 +53,7 @@ pub(crate) fn supervise() -> Result<u8> {
     .collect();
     signals.thread_block().context("blocking signals")?;
     set_child_subreaper(true).context("becoming the subreaper")?;
+    let socket_memory = SocketMemory::find()?;
     let mut arguments = std::env::args_os();
     let child = Command::new("/proc/self/exe")
         .arg0(arguments.next().unwrap_or_else(|| "netbench".into()))
@@ -61,6 +63,7 @@ pub(crate) fn supervise() -> Result<u8> {
         .context("starting the measuring process")?;
     let measuring = Pid::from_raw(child.id().cast_signed());
     let status = await_end(&signals, measuring)?;
+    socket_memory.restore()?;
     let grace = if status < 128 { GRACE } else { Duration::ZERO };
     end_descendants(grace);
     Ok(status)

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Port of the server.
-const PORT: u16 = 5302;
+pub(super) const PORT: u16 = 5302;
 
 /// Datagrams per system call, both ways.
 const BATCH: usize = 64;
@@ -76,7 +76,7 @@ fn meet(ends: Endpoints<'_>) -> Result<(UdpSocket, UdpSocket)> {
     let server = ends.server.run(|| socket(PORT))?;
     let client = ends.client.run(|| socket(0))?;
     client
-        .connect((ends.address, PORT))
+        .connect(ends.target(PORT))
         .context("choosing the peer")?;
     for _ in 0..GREETINGS {
         client

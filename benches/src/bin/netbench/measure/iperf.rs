@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How TCP behaves in every measurement: what most hosts use, whatever this one does.
 pub(crate) const CONGESTION_CONTROL: &str = "cubic";
 
+/// Port of the server: iperf3's own.
+pub(super) const PORT: u16 = 5201;
+
 /// How long connecting and reporting may take on top of the measured time.
 const SLACK: Duration = Duration::from_secs(15);
 
@@ -68,6 +71,7 @@ impl Iperf {
         let mut command = Command::new(&self.program);
         command
             .args(["--client", &ends.address.to_string()])
+            .args(["--port", &ends.port(PORT).to_string()])
             .args(["--time", &duration.as_secs().max(1).to_string()])
             .args(["--parallel", &streams.to_string()])
             .args(["--congestion", CONGESTION_CONTROL])

@@ -1,18 +1,25 @@
 //! What is measured, and what a measurement answers.
 
+mod connections;
 mod flood;
 mod iperf;
-
 mod round_trip;
 
 use crate::error::Result;
 use crate::system::{Endpoints, Route};
 use clap::ValueEnum;
+pub(crate) use connections::measure as measure_connections;
 pub(crate) use iperf::CONGESTION_CONTROL;
 use serde::Serialize;
 use std::time::Duration;
 
 pub(crate) use iperf::Iperf;
+
+/// Ports on which the answering ends of TCP measurements listen.
+pub(crate) const TCP_PORTS: [u16; 3] = [iperf::PORT, round_trip::PORT, connections::PORT];
+
+/// Ports on which the answering ends of UDP measurements listen.
+pub(crate) const UDP_PORTS: [u16; 2] = [round_trip::PORT, flood::PORT];
 
 /// Which way the bytes of a bulk measurement go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,8 @@ pub(crate) enum Metric {
     Median,
     /// 99th percentile of the round trip, µs.
     P99,
+    /// Connections opened, used for one byte each way and closed, per second.
+    Connections,
     /// Processor time of the carrying process, percent of one processor.
     Processor,
 }
@@ -183,6 +192,7 @@ impl Metric {
             Self::Sent => "sent kpps",
             Self::Median => "median µs",
             Self::P99 => "p99 µs",
+            Self::Connections => "connections/s",
             Self::Processor => "engine CPU %",
         }
     }
@@ -190,7 +200,9 @@ impl Metric {
     /// Whether systems are compared by it. The others only explain a result.
     pub(crate) fn is_compared(self) -> bool {
         match self {
-            Self::Throughput | Self::Received | Self::Median | Self::P99 => true,
+            Self::Throughput | Self::Received | Self::Median | Self::P99 | Self::Connections => {
+                true
+            }
             Self::Retransmits | Self::Sent | Self::Processor => false,
         }
     }

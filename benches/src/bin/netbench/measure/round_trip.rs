@@ -4,13 +4,15 @@ use super::{Metric, Reading};
 use crate::error::{Context, Error, Result};
 use crate::statistics::percentile;
 use crate::system::Endpoints;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Port of the answering end.
-const PORT: u16 = 5301;
+pub(super) const PORT: u16 = 5301;
 
 /// How long one answer may take before the measurement is given up (TCP) or the datagram counted
 /// as lost (UDP).
@@ -30,20 +32,34 @@ pub(super) fn tcp(ends: Endpoints<'_>, duration: Duration) -> Result<Vec<Reading
     let listener = ends.server.run(|| {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening for the round trips")
     })?;
-    let mut client = ends.client.run(|| connect(ends.address))?;
-    let (mut server, _) = listener.accept().context("accepting the round trips")?;
-    prepare(&server)?;
     thread::scope(|scope| {
-        let echo = scope.spawn(move || echo_stream(&mut server));
-        let samples = sample(duration, || exchange_bytes(&mut client));
-        drop(client);
-        echo.join().map_err(|_| panicked())??;
-        Ok(summary(samples?))
+        let echo = scope.spawn(|| echo_stream(&mut accept(&listener)?));
+        let client = ends.client.run(|| connect(ends.target(PORT)));
+        let samples =
+            client.and_then(|mut client| sample(duration, || exchange_bytes(&mut client)));
+        let answered = echo.join().map_err(|_| panicked())?;
+        let summary = summary(samples?);
+        answered.map(|()| summary)
     })
 }
 
-fn connect(address: Ipv4Addr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&(address, PORT).into(), PATIENCE)
+/// Waits for a connection: a translator may accept the client's without reaching the server.
+fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let mut readable = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    if poll(&mut readable, patience).context("waiting for the round trips")? == 0 {
+        return Err(Error::TimedOut {
+            what: "connection's way to the server".to_owned(),
+            after: PATIENCE,
+        });
+    }
+    let (server, _) = listener.accept().context("accepting the round trips")?;
+    prepare(&server)?;
+    Ok(server)
+}
+
+fn connect(address: SocketAddrV4) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address.into(), PATIENCE)
         .context(format!("connecting to {address}"))?;
     prepare(&stream)?;
     Ok(stream)
@@ -79,7 +95,7 @@ pub(super) fn udp(ends: Endpoints<'_>, duration: Duration) -> Result<Vec<Reading
     let server = ends.server.run(|| socket(PORT))?;
     let client = ends.client.run(|| socket(0))?;
     client
-        .connect((ends.address, PORT))
+        .connect(ends.target(PORT))
         .context("choosing the peer")?;
     thread::scope(|scope| {
         let echo = scope.spawn(move || echo_datagrams(&server));

@@ -10,7 +10,7 @@ use crate::lab::{Lab, OUTSIDE, SECOND};
 use crate::netns::Netns;
 use clap::ValueEnum;
 use serde::Serialize;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 /// A network that carries packets between two endpoints.
@@ -37,6 +37,20 @@ pub(crate) struct Endpoints<'a> {
     pub(crate) server: &'a Netns,
     /// Where the client reaches the server.
     pub(crate) address: Ipv4Addr,
+    /// How far the port that the client names lies above the one that the server listens on.
+    pub(crate) shift: u16,
+}
+
+impl Endpoints<'_> {
+    /// The port that the client names to reach `port` of the server.
+    pub(crate) fn port(self, port: u16) -> u16 {
+        port + self.shift
+    }
+
+    /// Where the client reaches `port` of the server.
+    pub(crate) fn target(self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.port(port))
+    }
 }
 
 /// What is compared.
@@ -124,6 +138,7 @@ impl Lab {
             client: &self.first,
             server,
             address,
+            shift: 0,
         }
     }
 }

@@ -100,10 +100,20 @@ impl Engine {
         self.pontoon(&["shutdown"]).map(drop)
     }
 
-    fn pontoon(&self, arguments: &[&str]) -> Result<String> {
+    /// Runs `pontoon` with these arguments and answers what it printed.
+    ///
+    /// # Errors
+    /// With what `pontoon` wrote.
+    pub(crate) fn pontoon(&self, arguments: &[&str]) -> Result<String> {
+        let (name, runtime_dir) = self.environment();
         run(Command::new(&self.binary)
             .args(arguments)
-            .env("XDG_RUNTIME_DIR", &self.runtime_dir))
+            .env(name, runtime_dir))
+    }
+
+    /// The variable by which `pontoon` finds this engine, and its value.
+    pub(crate) fn environment(&self) -> (&'static str, String) {
+        ("XDG_RUNTIME_DIR", self.runtime_dir.display().to_string())
     }
 }
 
