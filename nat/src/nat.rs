@@ -426,6 +426,9 @@ fn timeout(profile: &Profile, connection: &Connection) -> Duration {
         protocol::TCP if connection.tcp.state == State::Established && !connection.replied => {
             profile.tcp_unanswered
         }
+        protocol::TCP if connection.relayed && connection.tcp.state.is_half_closed() => {
+            profile.tcp_relayed_half_closed
+        }
         protocol::TCP => profile.tcp(connection.tcp.state),
         protocol::UDP if connection.replied => profile.udp_stream,
         other => first_timeout(profile, other, State::None),

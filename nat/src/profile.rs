@@ -21,6 +21,8 @@ pub struct Profile {
     tcp_close: Duration,
     /// An established flow picked up in the middle that has not been answered.
     pub(crate) tcp_unanswered: Duration,
+    /// A half-closed flow whose other end is a socket of the engine's.
+    pub(crate) tcp_relayed_half_closed: Duration,
     /// A UDP flow that has not been answered.
     pub(crate) udp_unreplied: Duration,
     /// A UDP flow that has.
@@ -40,7 +42,9 @@ impl Default for Profile {
 impl Profile {
     /// What containers behind docker0 get: the defaults of Linux (`nf_conntrack_proto_tcp.c`,
     /// `nf_conntrack_proto_udp.c`, `nf_conntrack_proto_generic.c`), but 60 s for ICMP queries, which
-    /// RFC 5508 REQ-2 asks for and Linux (30 s) does not give.
+    /// RFC 5508 REQ-2 asks for and Linux (30 s) does not give; and 2 h 4 min for half-closed
+    /// connections that end in the engine's own TCP (RFC 5382 REQ-5), which knows when they are over
+    /// while a middlebox can only guess.
     pub const fn docker0() -> Self {
         Self {
             tcp_syn_sent: secs(120),
@@ -52,6 +56,7 @@ impl Profile {
             tcp_time_wait: secs(120),
             tcp_close: secs(10),
             tcp_unanswered: secs(300),
+            tcp_relayed_half_closed: secs(7_440),
             udp_unreplied: secs(30),
             udp_stream: secs(120),
             icmp: secs(60),

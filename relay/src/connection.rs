@@ -53,6 +53,9 @@ const BURST: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(7200);
 /// How long bytes may stay unacknowledged: about what Linux' `tcp_retries2` amounts to.
 const GIVE_UP: Duration = Duration::from_secs(924);
+/// How long our end of the connection may stay unacknowledged when everything before it is. smoltcp
+/// 0.14 does not send a lost FIN again once three duplicate acknowledgements have come.
+const LAST_WORD: core::time::Duration = core::time::Duration::from_secs(60);
 
 /// A container's connection, which ends here.
 pub struct Connection {
@@ -61,6 +64,8 @@ pub struct Connection {
     handle: SocketHandle,
     mtu: u16,
     was_established: bool,
+    /// When the last word counts as lost.
+    last_word: Option<Timestamp>,
 }
 
 impl Connection {
@@ -122,6 +127,7 @@ impl Connection {
             handle,
             mtu: setup.mtu,
             was_established: false,
+            last_word: None,
         }
     }
 
@@ -149,6 +155,7 @@ impl Connection {
 
     /// Sends what is due: data, acknowledgements, resent data.
     pub fn transmit(&mut self, now: Timestamp, out: &mut impl Emit) {
+        self.watch_last_word(now);
         let mut wire = Wire {
             incoming: None,
             out,
@@ -164,11 +171,28 @@ impl Connection {
         }
     }
 
+    /// Ends a connection in which only our FIN is missing, and stays so.
+    fn watch_last_word(&mut self, now: Timestamp) {
+        let closing = matches!(
+            self.state(),
+            State::FinWait1 | State::Closing | State::LastAck
+        );
+        if !closing || self.socket().send_queue() > 0 {
+            self.last_word = None;
+        } else if *self.last_word.get_or_insert(now + LAST_WORD) <= now {
+            self.abort();
+        }
+    }
+
     /// When [`transmit`](Self::transmit) next has something to do, if nothing comes before.
     pub fn poll_timeout(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let at = self.interface.poll_at(instant(now), &self.sockets)?;
-        let micros = u64::try_from(at.total_micros()).unwrap_or(0);
-        Some(Timestamp::from_nanos(micros * 1000).max(now))
+        let at = self.interface.poll_at(instant(now), &self.sockets);
+        let at = at.map(|at| {
+            let micros = u64::try_from(at.total_micros()).unwrap_or(0);
+            Timestamp::from_nanos(micros * 1000)
+        });
+        let next = [at, self.last_word].into_iter().flatten().min()?;
+        Some(next.max(now))
     }
 
     /// Gives `take` the longest run of bytes that the container has sent; it says how many it took.

@@ -225,6 +225,22 @@ fn an_abort_arrives_as_an_abort() {
 }
 
 #[test]
+fn a_last_word_that_is_never_acknowledged_ends_the_connection() {
+    let mut pair = Pair::established();
+    pair.relay.finish();
+    pair.relay.transmit(pair.now, &mut Queue::default());
+    let start = pair.now;
+    while !pair.relay.is_over() {
+        pair.now = pair.relay.poll_timeout(pair.now).unwrap();
+        pair.now = pair.now + Duration::from_millis(1);
+        pair.relay.transmit(pair.now, &mut Queue::default());
+    }
+    let waited = pair.now.since(start).as_secs();
+    assert!((60..62).contains(&waited), "{waited} s");
+    assert_eq!(pair.relay.incoming(), Incoming::Broken);
+}
+
+#[test]
 fn a_connection_without_traffic_has_no_timer_but_the_keep_alive() {
     let mut pair = Pair::established();
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use pontoon_engine::config::{NetworkId, Outside};
 use pontoon_nat::Limits;
 use pontoon_packet::build::Packet;
 use pontoon_packet::icmp;
-use pontoon_packet::parse::tcp_flags::{ACK, RST, SYN};
+use pontoon_packet::parse::tcp_flags::{ACK, FIN, RST, SYN};
 use pontoon_packet::{Frame, MacAddr, parse};
 use pontoon_tests::lab::{C1, Lab, Outbox, SERVER, Sent, U1, USER, addr, mac};
 
@@ -124,6 +124,21 @@ fn what_ends_is_reported_once() {
 
     assert_eq!(lab.datapath.ended(), [id]);
     assert_eq!(lab.datapath.ended(), []);
+}
+
+#[test]
+fn a_half_closed_connection_may_be_silent_for_two_hours() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().tcp(40_000, 80, SYN, 1, 0).build());
+    lab.send(USER, &back().tcp(80, 40_000, SYN | ACK, 9, 2).build());
+    lab.send(U1, &out().tcp(40_000, 80, ACK, 2, 10).build());
+    lab.send(U1, &out().tcp(40_000, 80, FIN | ACK, 2, 10).build());
+    lab.send(USER, &back().tcp(80, 40_000, ACK, 10, 3).build());
+
+    lab.pass(Duration::from_secs(7_439));
+    assert_eq!(lab.datapath.ended(), []);
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.datapath.ended().len(), 1);
 }
 
 #[test]

@@ -25,6 +25,8 @@ use crate::{Datapath, PortId, Transmit};
 
 /// How long rings are looked at before sleeping, when traffic is request and response.
 const LINGER: Duration = Duration::from_micros(50);
+/// Bytes relayed in one round from which on traffic counts as bulk.
+const BULK: usize = 64 << 10;
 /// Commands that may wait.
 const COMMANDS: usize = 256;
 /// How long a caller waits for the worker. It answers within a batch; more means that it is stuck.
@@ -199,34 +201,45 @@ impl Worker {
         self.wire.counters()
     }
 
+    /// Counters of the user uplink.
+    pub fn user_counters(&self) -> Vec<(String, u64)> {
+        self.user.counters()
+    }
+
     fn run(mut self) {
         let mut events = Events::with_capacity(64);
         let mut linger = false;
         while !self.stopping {
-            let ready =
-                self.user.is_ready() || self.wire.is_ready() || (linger && self.wait_briefly());
-            if !ready || self.user.is_used() {
-                let timeout = if ready {
-                    Some(Duration::ZERO)
-                } else {
-                    self.time_to_sleep()
-                };
-                // An interrupted wait is an early wake-up; there is nothing else that can fail here.
-                let _ = self.poll.poll(&mut events, timeout);
-            }
+            self.wait(linger, &mut events);
             let now = self.now();
             self.run_commands(now);
-            for event in &events {
-                self.user.note(event);
-            }
-            let frames = self.pump_all(now);
-            self.serve_user(now);
-            linger = frames > 0 && frames < BATCH / 4;
+            let told = events.iter().filter(|event| self.user.note(event)).count();
+            events.clear();
+            let frames = self.pump_all(now) + told;
+            let bytes = self.serve_user(now);
+            linger = frames > 0 && frames < BATCH / 4 && bytes < BULK;
             if self.datapath.poll_timeout().is_some_and(|at| at <= now) {
                 let Self { datapath, wire, .. } = &mut self;
                 wire.send(|outbox| datapath.handle_timeout(now, outbox));
             }
         }
+    }
+
+    /// Waits until there is something to do: not at all when rings or flows are ready, briefly awake
+    /// when traffic is request and response, asleep otherwise.
+    fn wait(&mut self, linger: bool, events: &mut Events) {
+        let ready =
+            self.user.is_ready() || self.wire.is_ready() || (linger && self.wait_briefly(events));
+        if !events.is_empty() || (ready && !self.user.is_used()) {
+            return;
+        }
+        let timeout = if ready {
+            Some(Duration::ZERO)
+        } else {
+            self.time_to_sleep()
+        };
+        // An interrupted wait is an early wake-up; there is nothing else that can fail here.
+        let _ = self.poll.poll(events, timeout);
     }
 
     fn now(&self) -> Timestamp {
@@ -243,12 +256,19 @@ impl Worker {
         Some(due.since(self.now()) + Duration::from_millis(1))
     }
 
-    /// Looks at the rings for a short while. Says whether something has come.
-    fn wait_briefly(&self) -> bool {
+    /// Looks at the rings and the host's sockets for a short while. Says whether something has come.
+    fn wait_briefly(&mut self, events: &mut Events) -> bool {
         let end = Instant::now() + LINGER;
         while Instant::now() < end {
             if self.wire.is_ready() || !self.commands.is_empty() {
                 return true;
+            }
+            if self.user.is_used() {
+                // As in `run`: an interrupted look is none.
+                let _ = self.poll.poll(events, Some(Duration::ZERO));
+                if !events.is_empty() {
+                    return true;
+                }
             }
             std::hint::spin_loop();
         }
@@ -261,8 +281,9 @@ impl Worker {
         }
     }
 
-    /// Moves what host sockets have, and lets go of those whose connections have ended.
-    fn serve_user(&mut self, now: Timestamp) {
+    /// Moves what host sockets have, and lets go of those whose connections have ended. Says how many
+    /// bytes were relayed.
+    fn serve_user(&mut self, now: Timestamp) -> usize {
         let Self {
             datapath,
             wire,
@@ -300,6 +321,7 @@ impl Worker {
                 datapath.refuse(now, notice.port, &notice.quoted, notice.error, outbox);
             });
         }
+        user.take_relayed_bytes()
     }
 
     /// Takes one batch from every socket. Says how many frames they held.

@@ -51,6 +51,11 @@ impl State {
         matches!(self, Self::TimeWait | Self::Close)
     }
 
+    /// One side has finished sending.
+    pub(crate) const fn is_half_closed(self) -> bool {
+        matches!(self, Self::FinWait | Self::CloseWait)
+    }
+
     /// The handshake is not complete.
     pub const fn is_half_open(self) -> bool {
         matches!(

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 use pontoon_packet::checksum::{checksum, fold, pseudo_header, sum};
 use pontoon_packet::parse::protocol;
-use pontoon_packet::{Ip, L4, Offload, icmp};
+use pontoon_packet::{Ip, L4, Offload, Segments, icmp};
 
 use super::arena::{Arena, ETHERNET};
 use super::tcp::Ends;
@@ -82,7 +82,7 @@ impl DatagramFlow {
     }
 
     /// Sends what the container sent. Errors come with the next `serve`.
-    pub(super) fn receive(&mut self, datagram: &[u8], ip: &Ip) {
+    pub(super) fn receive(&mut self, datagram: &[u8], ip: &Ip, offload: Offload) {
         let start = ip.l4_start() - usize::from(ip.start);
         let transport = &datagram[start..];
         let message = match self.kind {
@@ -92,7 +92,17 @@ impl DatagramFlow {
         self.last.clear();
         self.last
             .extend_from_slice(&datagram[..datagram.len().min(QUOTED)]);
-        // An error that an earlier datagram caused is reported first, and this one is sent after it.
+        if offload.segments() == Some(Segments::UdpDatagrams) && offload.gso_size > 0 {
+            for piece in message.chunks(usize::from(offload.gso_size)) {
+                self.send(piece);
+            }
+        } else {
+            self.send(message);
+        }
+    }
+
+    /// Sends one message. An error that an earlier one caused is noted, and this one sent after it.
+    fn send(&mut self, message: &[u8]) {
         for _ in 0..2 {
             match send(self.socket.as_raw_fd(), message, MsgFlags::MSG_DONTWAIT) {
                 Ok(_) | Err(Errno::EAGAIN) => break,

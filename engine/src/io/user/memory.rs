@@ -68,16 +68,34 @@ impl Region {
     }
 
     /// Lets go of the pages that few connections need.
-    fn shrink(&self) {
-        for start in [0, self.half] {
-            let rest = self.half.saturating_sub(KEPT);
-            // SAFETY: the range lies in the mapping, which nobody uses now. Not heeding the advice
-            // costs memory, nothing else.
-            let _ = unsafe {
-                let from = self.start.add(start + self.half - rest);
-                madvise(from.cast(), rest, MmapAdvise::MADV_DONTNEED)
-            };
+    ///
+    /// # Safety
+    /// Nothing that lies in either half is needed any more.
+    unsafe fn shrink(&self) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe {
+            self.forget_half(0);
+            self.forget_half(self.half);
         }
+    }
+
+    /// The same for what the host has sent, of a connection in use.
+    ///
+    /// # Safety
+    /// Nothing is unsent: what lies in that half will be written before it is read.
+    pub(super) unsafe fn shrink_unsent(&self) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { self.forget_half(self.half) };
+    }
+
+    unsafe fn forget_half(&self, start: usize) {
+        let rest = self.half.saturating_sub(KEPT);
+        // SAFETY: the range lies in the mapping; its contents are not needed, as the caller promises.
+        // Not heeding the advice costs memory, nothing else.
+        let _ = unsafe {
+            let from = self.start.add(start + self.half - rest);
+            madvise(from.cast(), rest, MmapAdvise::MADV_DONTNEED)
+        };
     }
 }
 
@@ -112,7 +130,8 @@ impl Memory {
     pub(super) fn give_back(&mut self, region: Region) {
         let (_, largest) = SIZES[0];
         if region.half == largest && self.spare.len() < SPARE {
-            region.shrink();
+            // SAFETY: the connection that used it is gone.
+            unsafe { region.shrink() };
             self.spare.push(region);
         }
     }

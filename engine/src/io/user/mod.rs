@@ -103,6 +103,11 @@ pub(super) struct UserUplink {
     /// nobody can guess.
     secret: RandomState,
     seeds: u64,
+    relayed_bytes: usize,
+    /// Connections whose TCP has panicked.
+    broken: u64,
+    /// Flows for which no socket could be had.
+    refused: u64,
     /// Flows that there are.
     open: usize,
     /// Frames for containers.
@@ -125,6 +130,9 @@ impl UserUplink {
             memory: Memory::default(),
             secret: RandomState::new(),
             seeds: 0,
+            relayed_bytes: 0,
+            broken: 0,
+            refused: 0,
             open: 0,
             arena: Arena::new(),
             notices: Vec::new(),
@@ -143,16 +151,14 @@ impl UserUplink {
     ) {
         let Some(ip) = facts.ip() else { return };
         let datagram = &frame.bytes[usize::from(ip.start)..ip.end()];
-        let known = matches!(self.flow(id.slot), Some(flow) if flow.id == id);
-        if (!known || begins(ip)) && !self.is_connecting(id) {
-            self.end(id);
+        if !matches!(self.flow(id.slot), Some(flow) if flow.id == id) {
             self.open(id, from, datagram, ip);
         }
         let arena = &mut self.arena;
         let flow = self.flows.get_mut(id.slot as usize);
         match flow.and_then(Option::as_mut).map(|flow| &mut flow.carrier) {
             Some(Carrier::Tcp(flow)) => flow.receive(now, datagram, arena),
-            Some(Carrier::Datagram(flow)) => flow.receive(datagram, ip),
+            Some(Carrier::Datagram(flow)) => flow.receive(datagram, ip, frame.offload),
             Some(Carrier::Published(flow)) => {
                 let start = ip.l4_start() - usize::from(ip.start) + UDP_HEADER;
                 if let Some(Some(listener)) = self.listeners.get(flow.listener) {
@@ -220,6 +226,24 @@ impl UserUplink {
         self.alarms.peek().map(|Reverse((at, _))| *at)
     }
 
+    /// What there is and what happened, by name.
+    pub(super) fn counters(&self) -> Vec<(String, u64)> {
+        let listeners = self.listeners.iter().flatten().count();
+        [
+            ("user.flows", self.open as u64),
+            ("user.listeners", listeners as u64),
+            ("user.refused", self.refused),
+            ("user.broken", self.broken),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// Bytes relayed since the last call.
+    pub(super) const fn take_relayed_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.relayed_bytes, 0)
+    }
+
     /// Errors for containers, since the last call.
     pub(super) fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
@@ -247,21 +271,15 @@ impl UserUplink {
         }
     }
 
-    /// A SYN that is sent again while the host's socket still connects.
-    fn is_connecting(&self, id: ConnId) -> bool {
-        matches!(
-            self.flow(id.slot),
-            Some(Flow { id: known, carrier: Carrier::Tcp(flow), .. })
-                if *known == id && flow.is_connecting()
-        )
-    }
-
     fn open(&mut self, id: ConnId, from: PortId, datagram: &[u8], ip: &Ip) {
         let Some(ends) = ends(ip) else { return };
         let carrier = match ip.l4 {
             L4::Tcp(_) if begins(ip) => match TcpFlow::connect(ends, datagram) {
                 Ok(flow) => Carrier::Tcp(Box::new(flow)),
-                Err(error) => return self.tell(from, datagram, tcp::not_begun(&error)),
+                Err(error) => {
+                    self.refused += 1;
+                    return self.tell(from, datagram, tcp::not_begun(&error));
+                }
             },
             // A connection that is not known any more.
             L4::Tcp(_) => return self.reset(datagram),
@@ -278,6 +296,10 @@ impl UserUplink {
         let slot = id.slot as usize;
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);
+        }
+        // Whoever was there before has ended, even if that has not been heard of yet.
+        if let Some(flow) = self.flows[slot].take() {
+            self.close(flow);
         }
         let token = Token(FIRST_TOKEN + slot);
         let registered = match &mut carrier {
@@ -354,7 +376,8 @@ impl UserUplink {
             Ok((memory.take(others)?, secret.hash_one(*seeds)))
         });
         match step {
-            Step::Goes { again } => {
+            Step::Goes { again, bytes } => {
+                self.relayed_bytes += bytes;
                 let due = tcp.poll_timeout(now);
                 self.set_alarm(slot, due);
                 if again {
@@ -362,6 +385,10 @@ impl UserUplink {
                 }
             }
             Step::Over => self.end(id),
+            Step::Broken => {
+                self.broken += 1;
+                self.end(id);
+            }
             Step::Refused | Step::Unreachable(_) => {
                 let held = tcp.held().to_vec();
                 self.end(id);
@@ -430,11 +457,12 @@ impl UserUplink {
                 quoted: datagram.to_vec(),
                 error,
             }),
-            Step::Goes { .. } | Step::Over => {}
+            Step::Goes { .. } | Step::Over | Step::Broken => {}
         }
     }
 
     fn tell_no_socket(&mut self, port: PortId, datagram: &[u8], ip: &Ip, errno: Errno) {
+        self.refused += 1;
         let forbidden = matches!(errno, Errno::EACCES | Errno::EPERM);
         let ping = matches!(ip.l4, L4::Icmp(_));
         if forbidden && ping && !std::mem::replace(&mut self.pings_refused, true) {

@@ -7,6 +7,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -17,6 +19,8 @@ use pontoon_relay::{Connection, Incoming, Setup};
 use super::arena::Arena;
 use super::memory::{Memory, Region};
 
+/// How long a connection is idle before it gives back memory that it has used.
+const IDLE: Duration = Duration::from_secs(5);
 /// Bytes moved for one connection before others get their turn.
 const TURN: usize = 512 << 10;
 /// The container's link never cuts what the engine sends; the container's own MTU comes with its SYN.
@@ -36,6 +40,8 @@ pub(super) enum Step {
     Goes {
         /// Another turn is due.
         again: bool,
+        /// Bytes moved.
+        bytes: usize,
     },
     /// The far end does not want it: the container is to get a reset.
     Refused,
@@ -43,6 +49,8 @@ pub(super) enum Step {
     Unreachable(icmp::Error),
     /// Both sides are done.
     Over,
+    /// Its TCP has broken a rule of its own. Nothing more can be said by it.
+    Broken,
 }
 
 /// The host's socket, and what is known of it (edge-triggered).
@@ -68,6 +76,10 @@ pub(super) struct TcpFlow {
     ends: Ends,
     /// The datagram that opened it, held until the far end has accepted.
     syn: Vec<u8>,
+    /// Its TCP has panicked.
+    broken: bool,
+    /// When bytes to the container were last moved, if the memory that they used was not given back.
+    filled: Option<Timestamp>,
 }
 
 impl TcpFlow {
@@ -88,6 +100,8 @@ impl TcpFlow {
             },
             ends,
             syn: syn.to_vec(),
+            broken: false,
+            filled: None,
         })
     }
 
@@ -123,12 +137,9 @@ impl TcpFlow {
             },
             ends,
             syn: Vec::new(),
+            broken: false,
+            filled: None,
         }
-    }
-
-    /// The far end has not accepted yet.
-    pub(super) const fn is_connecting(&self) -> bool {
-        self.connection.is_none()
     }
 
     /// The host's socket, to be waited for.
@@ -146,8 +157,9 @@ impl TcpFlow {
 
     /// Takes a datagram of the container's.
     pub(super) fn receive(&mut self, now: Timestamp, datagram: &[u8], arena: &mut Arena) {
-        if let Some(connection) = &mut self.connection {
-            connection.receive(now, datagram, arena);
+        if let Some(connection) = self.connection.as_mut().filter(|_| !self.broken) {
+            let receive = AssertUnwindSafe(|| connection.receive(now, datagram, arena));
+            self.broken = catch_unwind(receive).is_err();
         }
     }
 
@@ -158,8 +170,22 @@ impl TcpFlow {
         }
     }
 
-    /// Moves bytes both ways as far as they go, and sends what is due.
+    /// Moves bytes both ways as far as they go, and sends what is due. Each connection is a failure
+    /// domain of its own: what a container makes its TCP trip over ends that connection and no other.
     pub(super) fn serve(
+        &mut self,
+        now: Timestamp,
+        arena: &mut Arena,
+        open: impl FnOnce() -> io::Result<(Region, u64)>,
+    ) -> Step {
+        if self.broken {
+            return Step::Broken;
+        }
+        let step = catch_unwind(AssertUnwindSafe(|| self.advance(now, arena, open)));
+        step.unwrap_or(Step::Broken)
+    }
+
+    fn advance(
         &mut self,
         now: Timestamp,
         arena: &mut Arena,
@@ -168,7 +194,12 @@ impl TcpFlow {
         if self.connection.is_none() {
             match self.accepted() {
                 Ok(true) => {}
-                Ok(false) => return Step::Goes { again: false },
+                Ok(false) => {
+                    return Step::Goes {
+                        again: false,
+                        bytes: 0,
+                    };
+                }
                 Err(error) => return refusal(&error),
             }
             let Ok((region, seed)) = open() else {
@@ -179,13 +210,21 @@ impl TcpFlow {
         let Some(connection) = &mut self.connection else {
             return Step::Over;
         };
-        let again = self.host.relay(connection);
+        let (out, back) = self.host.relay(connection);
+        let again = out >= TURN || back >= TURN;
+        if back > 0 {
+            self.filled = Some(now);
+        }
         connection.transmit(now, arena);
         if connection.is_over() {
             self.host.end(connection);
             return Step::Over;
         }
-        Step::Goes { again }
+        self.rest(now);
+        Step::Goes {
+            again,
+            bytes: out + back,
+        }
     }
 
     /// Whether the far end has accepted the connection.
@@ -220,9 +259,23 @@ impl TcpFlow {
         self.region = Some(region);
     }
 
+    /// Gives memory back that a connection used which is idle now.
+    fn rest(&mut self, now: Timestamp) {
+        let idle = self.connection.as_ref().is_some_and(|c| c.is_idle());
+        let due = self.filled.is_some_and(|at| at + IDLE <= now);
+        if let (true, true, Some(region)) = (idle, due, &self.region) {
+            // SAFETY: an idle connection has nothing unsent.
+            unsafe { region.shrink_unsent() };
+            self.filled = None;
+        }
+    }
+
     /// When it next has something to do on its own account.
     pub(super) fn poll_timeout(&mut self, now: Timestamp) -> Option<Timestamp> {
-        self.connection.as_mut()?.poll_timeout(now)
+        let connection = self.connection.as_mut()?;
+        let rest = self.filled.map(|at| (at + IDLE).max(now + IDLE / 5));
+        let timers = [connection.poll_timeout(now), rest];
+        timers.into_iter().flatten().min()
     }
 
     /// Lets go of everything. A far end that was not told of an orderly end gets a reset.
@@ -243,11 +296,9 @@ impl TcpFlow {
 }
 
 impl HostEnd {
-    /// Moves bytes both ways. Says whether it stopped only because its turn was over.
-    fn relay(&mut self, connection: &mut Connection) -> bool {
-        let out = self.push(connection);
-        let back = self.pull(connection);
-        out >= TURN || back >= TURN
+    /// Moves bytes both ways. Says how many, out and back.
+    fn relay(&mut self, connection: &mut Connection) -> (usize, usize) {
+        (self.push(connection), self.pull(connection))
     }
 
     /// From the container to the host's socket.

@@ -6,7 +6,9 @@ use crate::control::state::Phase;
 
 impl Control {
     pub(super) fn stats(&self) -> Outcome<Reply> {
-        let (mut stats, sockets) = self.ask(|w, _| (w.datapath().stats(), w.socket_counters()))?;
+        let (mut stats, sockets, user) =
+            self.ask(|w, _| (w.datapath().stats(), w.socket_counters(), w.user_counters()))?;
+        stats.counters.extend(user);
         let sum = |of: fn(&crate::io::wire::SocketCounters) -> u64| sockets.iter().map(of).sum();
         let mut add = |name: &str, value: u64| stats.counters.push((name.to_owned(), value));
         add("ring.lost", sum(|s| s.lost));
