@@ -310,6 +310,8 @@ impl Worker {
                 }
             }
             user.serve(now);
+        }
+        if let (false, Some(port)) = (user.arena.is_empty(), datapath.user_port()) {
             let mut arena = std::mem::take(&mut user.arena);
             wire.send_arena(&mut arena, |frame, wire| {
                 datapath.process(now, port, frame, &mut Ends { now, wire, user });

@@ -38,12 +38,9 @@ impl Arena {
         }
     }
 
-    /// Room for one frame that no socket has read.
-    pub(super) fn small() -> Self {
-        Self {
-            bytes: vec![0; LARGEST].into_boxed_slice(),
-            ..Self::default()
-        }
+    /// Nothing waits.
+    pub(in crate::io) const fn is_empty(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// The memory that frames lie in.
@@ -151,5 +148,57 @@ fn ends(datagram: &[u8]) -> (std::net::IpAddr, std::net::IpAddr) {
         (sixteen(8).into(), sixteen(24).into())
     } else {
         (four(12).into(), four(16).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pontoon_packet::{checksum, parse};
+
+    /// An IPv4 header in front of a TCP header and `payload` bytes.
+    fn fill(len: usize) -> impl FnOnce(&mut [u8]) {
+        move |datagram| {
+            datagram.fill(0);
+            datagram[0] = 0x45;
+            datagram[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            datagram[8] = 64;
+            datagram[9] = protocol::TCP;
+            datagram[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+            datagram[32] = 0x50;
+            datagram[33] = 0x10;
+            let sum = checksum::checksum(&datagram[..20]);
+            datagram[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn an_emitted_datagram_is_a_frame_with_a_half_done_sum() {
+        let mut arena = Arena::new();
+        arena.emit(40, None, fill(40));
+        arena.emit(5040, Some(1460), fill(5040));
+
+        let frames: Vec<_> = arena.frames().map(|f| (f.bytes.len(), f.offload)).collect();
+        let half_done = Offload::partial(34, 16);
+        let segments = half_done.with_segments(Segments::Tcp4, 54, 1460);
+        assert_eq!(frames, [(54, half_done), (5054, segments)]);
+        for frame in arena.frames() {
+            let facts = parse(frame.bytes).unwrap();
+            assert!(checksum::is_half_done(frame.offload, facts.ip().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_full_arena_says_so_and_loses_what_comes_all_the_same() {
+        let mut arena = Arena::new();
+        while arena.has_room() {
+            arena.emit(60_000, Some(1460), fill(60_000));
+        }
+        let before = arena.frames().count();
+        arena.emit(40, None, fill(40));
+        assert!(arena.frames().count() <= before + 1);
+        assert!(arena.frames().count() * 60_000 <= SIZE);
+        arena.clear();
+        assert!(arena.is_empty() && arena.has_room());
     }
 }

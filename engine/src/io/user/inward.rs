@@ -15,13 +15,11 @@ use pontoon_packet::{Endpoint, MacAddr, Offload, Timestamp};
 
 use super::listener::{self, Arrived, Listener, Publication, Socket};
 use super::tcp::{Ends, TcpFlow};
-use super::{Arena, Carrier, PublishedFlow, UserUplink};
+use super::{Carrier, PublishedFlow, UserUplink};
 use crate::PortId;
 
 /// Tokens of listeners are this plus their place.
 pub(super) const FIRST_LISTENER: usize = 1 << 40;
-/// Largest datagram that a client can send, in bytes of payload.
-const LARGEST: usize = 65_507;
 
 /// A flow that waits to be let in.
 #[derive(Debug)]
@@ -78,7 +76,8 @@ impl UserUplink {
         self.listeners.iter().flatten().any(|l| l.readable)
     }
 
-    /// The flows that clients have begun since the last call, a bounded number of them.
+    /// The flows that clients have begun since the last call, a bounded number of them. The arena is
+    /// empty, before and after.
     pub(in crate::io) fn arrivals(&mut self, now: Timestamp) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         for at in 0..self.listeners.len() {
@@ -109,12 +108,15 @@ impl UserUplink {
         let region = self.memory.take(others).ok()?;
         let seed = self.next_seed();
         let mut flow = TcpFlow::accept(now, stream, ends, region, seed);
-        let mut arena = Arena::small();
-        flow.open(now, &mut arena);
-        let frame = arena.frames().next()?;
+        flow.open(now, &mut self.arena);
+        let (frame, offload) = {
+            let frame = self.arena.frames().next()?;
+            (frame.bytes.to_vec(), frame.offload)
+        };
+        self.arena.clear();
         Some(Arrival {
-            frame: frame.bytes.to_vec(),
-            offload: frame.offload,
+            frame,
+            offload,
             carrier: Carrier::Tcp(Box::new(flow)),
             from,
         })
@@ -122,8 +124,8 @@ impl UserUplink {
 
     fn take_datagram(&mut self, at: usize) -> Option<Arrival> {
         let listener = self.listeners[at].as_mut()?;
-        let mut room = vec![0; LARGEST];
-        let Arrived { len, client, local } = listener.receive(&mut room)?;
+        let room = self.arena.open()?;
+        let Arrived { len, client, local } = listener.receive(room)?;
         let published = &listener.port.published;
         let far = listener.port.seen_as(SocketAddr::V4(client));
         let frame = datagram(far, published.target, &room[..len])?;
