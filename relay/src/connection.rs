@@ -56,6 +56,9 @@ const GIVE_UP: Duration = Duration::from_secs(924);
 /// How long our end of the connection may stay unacknowledged when everything before it is. smoltcp
 /// 0.14 does not send a lost FIN again once three duplicate acknowledgements have come.
 const LAST_WORD: core::time::Duration = core::time::Duration::from_secs(60);
+/// How long the end of a connection is acknowledged whose last bytes the host does not take: less
+/// than smoltcp's TIME-WAIT of 10 s, more than the acknowledgement is delayed.
+const SETTLES: core::time::Duration = core::time::Duration::from_secs(1);
 
 /// A container's connection, which ends here.
 pub struct Connection {
@@ -63,9 +66,12 @@ pub struct Connection {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     mtu: u16,
-    was_established: bool,
+    /// The container has said that it will send nothing more.
+    finished: bool,
     /// When the last word counts as lost.
     last_word: Option<Timestamp>,
+    /// Until when a connection whose bytes are not all taken acknowledges the container's end.
+    settles: Option<Timestamp>,
 }
 
 impl Connection {
@@ -126,8 +132,9 @@ impl Connection {
             sockets,
             handle,
             mtu: setup.mtu,
-            was_established: false,
+            finished: false,
             last_word: None,
+            settles: None,
         }
     }
 
@@ -150,12 +157,18 @@ impl Connection {
             interface, sockets, ..
         } = self;
         interface.poll_ingress_single(instant(now), &mut wire, sockets);
-        self.was_established |= self.is_established();
+        self.finished |= matches!(
+            self.state(),
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait
+        );
     }
 
     /// Sends what is due: data, acknowledgements, resent data.
     pub fn transmit(&mut self, now: Timestamp, out: &mut impl Emit) {
         self.watch_last_word(now);
+        if self.is_settled(now) {
+            return;
+        }
         let mut wire = Wire {
             incoming: None,
             out,
@@ -184,14 +197,27 @@ impl Connection {
         }
     }
 
+    /// Both sides have finished, and only the host has yet to take bytes. smoltcp would forget them
+    /// when TIME-WAIT ends.
+    fn is_settled(&mut self, now: Timestamp) -> bool {
+        let waits = self.state() == State::TimeWait && self.socket().recv_queue() > 0;
+        waits && *self.settles.get_or_insert(now + SETTLES) <= now
+    }
+
     /// When [`transmit`](Self::transmit) next has something to do, if nothing comes before.
     pub fn poll_timeout(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.is_settled(now) {
+            return None;
+        }
         let at = self.interface.poll_at(instant(now), &self.sockets);
         let at = at.map(|at| {
             let micros = u64::try_from(at.total_micros()).unwrap_or(0);
             Timestamp::from_nanos(micros * 1000)
         });
-        let next = [at, self.last_word].into_iter().flatten().min()?;
+        let next = [at, self.last_word, self.settles]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(next.max(now))
     }
 
@@ -247,15 +273,12 @@ impl Connection {
         )
     }
 
-    /// The handshake was completed at some time.
-    pub const fn was_established(&self) -> bool {
-        self.was_established
-    }
-
-    /// Both sides have finished and everything is acknowledged, or one has reset it: nothing is left
-    /// to do but what [`transmit`](Self::transmit) still has to say.
+    /// Both sides have finished, everything is acknowledged and taken, or one has reset it: nothing is
+    /// left to do but what [`transmit`](Self::transmit) still has to say.
     pub fn is_over(&self) -> bool {
-        matches!(self.state(), State::Closed | State::TimeWait)
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        let untaken = self.finished && socket.recv_queue() > 0;
+        matches!(socket.state(), State::Closed | State::TimeWait) && !untaken
     }
 
     /// No bytes are under way in either direction.

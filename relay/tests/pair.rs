@@ -216,6 +216,31 @@ fn one_side_may_finish_and_still_be_answered() {
 }
 
 #[test]
+fn a_connection_is_not_over_before_its_last_bytes_are_taken() {
+    for relay_first in [true, false] {
+        let mut pair = Pair::established();
+        if relay_first {
+            pair.relay.finish();
+            pair.step();
+        }
+        put(&mut pair.container, b"last words");
+        pair.container.finish();
+        pair.step();
+        pair.relay.finish();
+        for _ in 0..3 {
+            pair.step();
+        }
+
+        assert!(!pair.relay.is_over(), "{relay_first}");
+        let mut words = Vec::new();
+        take(&mut pair.relay, &mut words);
+        assert_eq!(words, b"last words");
+        assert_eq!(pair.relay.incoming(), Incoming::Finished);
+        assert!(pair.relay.is_over(), "{relay_first}");
+    }
+}
+
+#[test]
 fn an_abort_arrives_as_an_abort() {
     let mut pair = Pair::established();
     pair.container.abort();
