@@ -8,7 +8,7 @@
 use ahash::RandomState;
 use hashbrown::HashMap;
 use pontoon_nat::{ConnId, Limits, Nat, Profile, Reassembler};
-use pontoon_packet::{Facts, Frame, L3, MacAddr, Offload, Timestamp, arp, parse};
+use pontoon_packet::{Facts, Frame, Ip, L3, MacAddr, Offload, Timestamp, arp, parse};
 use pontoon_switch::{Forward, Guard, Switch};
 
 use crate::config::{AddressOwner, NetworkConfig, NetworkId, PortConfig, PortId};
@@ -139,6 +139,9 @@ impl Datapath {
             return Err(DropReason::TooManySegments);
         }
         let facts = parse(frame.bytes)?;
+        if has_misplaced_checksum(frame, &facts) {
+            return Err(DropReason::MisplacedChecksum);
+        }
         if let Some(guard) = &port.guard {
             guard.check(frame.bytes, &facts)?;
         }
@@ -377,6 +380,12 @@ const MAX_SEGMENTS: usize = 2048;
 fn stands_for_too_many(frame: &Frame<'_>) -> bool {
     let size = usize::from(frame.offload.gso_size);
     frame.offload.is_super_frame() && frame.bytes.len() > size * MAX_SEGMENTS
+}
+
+/// Linux completes a half-done checksum wherever its sender said that it lies.
+fn has_misplaced_checksum(frame: &Frame<'_>, facts: &Facts) -> bool {
+    let transport = facts.ip().map_or(facts.l3_start, Ip::l4_start);
+    frame.offload.is_partial() && usize::from(frame.offload.csum_start) < transport
 }
 
 /// Bytes of Ethernet header in front of the IP datagram that an MTU counts.

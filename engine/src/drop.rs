@@ -16,6 +16,9 @@ pub enum DropReason {
     UnknownPort,
     /// A super-frame that stands for more segments than any sender makes of one.
     TooManySegments,
+    /// A checksum that is to be completed in front of the transport header: whoever completes it would
+    /// change addresses that have been checked.
+    MisplacedChecksum,
     /// On an uplink: not addressed to the interface, or tagged.
     NotForUs,
     /// Longer than the port it should leave by can take.

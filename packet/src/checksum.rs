@@ -118,8 +118,15 @@ pub fn is_half_done(offload: Offload, ip: &Ip) -> bool {
 
 /// Whether the transport checksum of `frame` may be believed: half done, verified by the kernel,
 /// absent (UDP over IPv4), or right. Fragments and unknown protocols carry none that can be checked.
+/// One that is half done in another place than the protocol's own is not believed.
 pub fn transport_is_valid(frame: &Frame<'_>, ip: &Ip) -> bool {
-    if frame.offload.is_verified() || is_half_done(frame.offload, ip) {
+    if is_half_done(frame.offload, ip) {
+        return true;
+    }
+    if frame.offload.is_partial() && field_offset(&ip.l4).is_some() {
+        return false;
+    }
+    if frame.offload.is_verified() {
         return true;
     }
     let segment = &frame.bytes[ip.l4_start()..ip.end()];

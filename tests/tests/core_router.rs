@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pontoon_engine::config::Guarding;
 use pontoon_packet::build::Packet;
-use pontoon_packet::{L4, Offload, Segments, parse};
+use pontoon_packet::{Frame, L4, Offload, Segments, checksum, parse};
 use pontoon_switch::PortId;
 use pontoon_tests::lab::{
     A, B1, C1, C2, EXTERNAL, EXTERNAL_MAC, GATEWAY, Lab, ROUTER_MAC, SERVER, Sent, UP, addr,
@@ -104,6 +104,32 @@ fn impossible_addresses_go_nowhere() {
         assert_eq!(lab.send(FREE, &frame.build()), [], "{src:?} → {dst:?}");
         assert_eq!(lab.drops(&name), before + 1, "{src:?} → {dst:?}");
     }
+}
+
+/// Two bytes of the source address are where the sum would be completed: behind every check, on the
+/// uplink's wire.
+#[test]
+fn a_sum_cannot_be_completed_outside_of_its_own_field() {
+    let frame = Packet::ethernet(mac(C1), gateway_mac())
+        .ipv4(addr(C1), SERVER)
+        .udp(5000, 53)
+        .payload(b"question")
+        .build();
+    let in_source = Offload::partial(14, 12);
+    let mut completed = frame.clone();
+    checksum::complete(&mut Frame {
+        bytes: &mut completed,
+        offload: in_source,
+    });
+    assert_ne!(completed[26..30], frame[26..30], "the attack works");
+
+    let mut lab = Lab::new();
+    assert_eq!(lab.send_with(C1, &frame, in_source), []);
+    assert_eq!(lab.drops("route.MisplacedChecksum"), 1);
+    let in_payload = Offload::partial(34, 8);
+    assert_eq!(lab.send_with(C1, &frame, in_payload), []);
+    assert_eq!(lab.drops("route.BadChecksum"), 1);
+    assert_eq!(lab.send_with(C1, &frame, Offload::partial(34, 6)).len(), 1);
 }
 
 #[test]
