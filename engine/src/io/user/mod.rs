@@ -196,9 +196,8 @@ impl UserUplink {
         true
     }
 
-    /// Serves flows that something has happened to, until none is left or the arena is full. Says
-    /// whether any is left.
-    pub(super) fn serve(&mut self, now: Timestamp) -> bool {
+    /// Serves flows that something has happened to, each once, until the arena is full.
+    pub(super) fn serve(&mut self, now: Timestamp) {
         self.ring_alarms(now);
         for _ in 0..self.touched.len() {
             if !pontoon_relay::Emit::has_room(&self.arena) {
@@ -208,7 +207,6 @@ impl UserUplink {
                 self.serve_flow(now, slot);
             }
         }
-        !self.touched.is_empty()
     }
 
     /// Flows wait to be served.
