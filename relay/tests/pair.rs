@@ -34,9 +34,18 @@ struct Pair {
     now: Timestamp,
     relay: Connection,
     container: Connection,
-    /// Every so many datagrams one is lost.
-    loss: Option<u64>,
+    loss: Loss,
     sent: u64,
+}
+
+/// What the wire loses.
+#[derive(Clone, Copy)]
+enum Loss {
+    Nothing,
+    /// One datagram of so many, regularly.
+    Every(u64),
+    /// One of so many on average, drawn from this state.
+    Random(u64, u64),
 }
 
 fn end(last: u8, port: u16) -> Endpoint {
@@ -65,15 +74,23 @@ impl Pair {
             now,
             relay: Connection::accept(now, setup(container, far, room)),
             container: Connection::connect(now, setup(far, container, room)),
-            loss: None,
+            loss: Loss::Nothing,
             sent: 0,
         }
     }
 
     fn is_lost(&mut self) -> bool {
         self.sent += 1;
-        self.loss
-            .is_some_and(|every| self.sent.is_multiple_of(every))
+        match &mut self.loss {
+            Loss::Nothing => false,
+            Loss::Every(every) => self.sent.is_multiple_of(*every),
+            Loss::Random(one_of, state) => {
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                state.is_multiple_of(*one_of)
+            }
+        }
     }
 
     /// Lets datagrams cross until nothing more moves, then lets time pass to the next timer.
@@ -164,10 +181,32 @@ fn bytes_cross_unchanged_both_ways() {
 fn bytes_cross_unchanged_when_datagrams_are_lost() {
     for every in [10, 13, 100] {
         let mut pair = Pair::established();
-        pair.loss = Some(every);
+        pair.loss = Loss::Every(every);
         let bytes = pattern(300_000);
         let (at_relay, at_container) = exchange(&mut pair, &bytes);
         assert!(at_relay == bytes && at_container == bytes, "1 of {every}");
+    }
+}
+
+#[test]
+fn connections_end_in_order_however_datagrams_are_lost() {
+    for seed in 1..200_u64 {
+        let mut pair = Pair::established();
+        pair.loss = Loss::Random(20, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let bytes = pattern(100_000);
+        let (mut sent, mut received) = (0, Vec::new());
+        let start = pair.now;
+        while pair.container.incoming() == Incoming::Open {
+            sent += put(&mut pair.relay, &bytes[sent..]);
+            if sent == bytes.len() {
+                pair.relay.finish();
+            }
+            pair.step();
+            while take(&mut pair.container, &mut received) > 0 {}
+            assert!(pair.now.since(start).as_secs() < 300, "seed {seed}");
+        }
+        assert_eq!(pair.container.incoming(), Incoming::Finished, "seed {seed}");
+        assert!(received == bytes, "seed {seed}");
     }
 }
 
