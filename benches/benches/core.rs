@@ -113,6 +113,7 @@ fn datapath(ports: u32, flows: usize) -> Datapath {
         gateway_mac: MacAddr::for_ipv4(GATEWAY),
         mtu: 1500,
         outside: Outside::Uplink(UplinkId(1)),
+        host_loopback: None,
     };
     datapath.add_network(network).expect("network");
     for n in 1..=ports {

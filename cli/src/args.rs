@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pontoon_engine::control::Invalid;
-use pontoon_engine::control::publish::{self, PublishSpec};
+use pontoon_engine::control::publish::{self, PublishRange};
 
 /// Containers' networks without root: bridge, NAT and published ports in userspace.
 #[derive(Debug, Parser)]
@@ -41,6 +41,10 @@ pub(crate) enum Command {
         #[arg(short, long)]
         force: bool,
     },
+    /// Publish ports of a container that runs, all of them or none
+    Publish(Ports),
+    /// Take published ports back, with the connections that came by them
+    Unpublish(Ports),
     /// List a container's published ports
     Port {
         /// Name of the container
@@ -89,6 +93,16 @@ pub(crate) enum Command {
     },
 }
 
+/// Ports of a container.
+#[derive(Debug, Args)]
+pub(crate) struct Ports {
+    /// Name of the container
+    pub(crate) name: String,
+    /// Ports: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`, ranges as 8000-8010:80-90
+    #[arg(required = true, value_name = "PORT")]
+    pub(crate) ports: Vec<String>,
+}
+
 /// Where a container joins.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
@@ -101,7 +115,7 @@ pub(crate) struct Join {
     /// Hardware address
     #[arg(long)]
     pub(crate) mac_address: Option<String>,
-    /// Publish a port: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`
+    /// Publish ports: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`, ranges as 8000-8010:80-90
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<String>,
     /// Do not check the container's source addresses
@@ -122,7 +136,7 @@ pub(crate) struct Run {
     /// Forget the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
-    /// Add a line to /etc/hosts: NAME:ADDRESS
+    /// Add a line to /etc/hosts: NAME:ADDRESS, or NAME:host-gateway for the host's
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
     /// Set an environment variable: NAME=VALUE
@@ -219,9 +233,12 @@ pub(crate) struct CreateNetwork {
     /// Address of the gateway
     #[arg(long)]
     pub(crate) gateway: Option<IpAddr>,
-    /// Way out: dev:INTERFACE or none
+    /// Way out: user (the host's own sockets), dev:INTERFACE or none
+    #[arg(long, default_value = "user")]
+    pub(crate) uplink: String,
+    /// Let containers reach the host's loopback as host.pontoon.internal
     #[arg(long)]
-    pub(crate) uplink: Option<String>,
+    pub(crate) host_loopback: bool,
     /// Largest datagram, in bytes
     #[arg(long)]
     pub(crate) mtu: Option<u32>,
@@ -231,7 +248,6 @@ pub(crate) struct CreateNetwork {
 }
 
 /// Reads all `-p` arguments.
-pub(crate) fn publish(arguments: &[String]) -> Result<Vec<PublishSpec>, Invalid> {
-    let lists: Result<Vec<_>, _> = arguments.iter().map(|text| publish::parse(text)).collect();
-    Ok(lists?.concat())
+pub(crate) fn publish(arguments: &[String]) -> Result<Vec<PublishRange>, Invalid> {
+    arguments.iter().map(|text| publish::parse(text)).collect()
 }

@@ -280,7 +280,7 @@ fn attach(
         ifname: "eth0".to_owned(),
         ip: Some(address.into()),
         mac: None,
-        publish: specs?.concat(),
+        publish: specs?,
         command: String::new(),
         pid: None,
         monitor: None,

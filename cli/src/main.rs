@@ -11,10 +11,12 @@ mod start;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pontoon_engine::control::api::{AttachSpec, NetworkSpec, RemoveMode, Reply, Request};
+use pontoon_engine::control::api::{
+    AttachSpec, HostLoopback, NetworkSpec, RemoveMode, Reply, Request,
+};
 use pontoon_engine::io::control::transport::runtime_directory;
 
-use args::{Attach, Cli, Command, CreateNetwork, Listing, Network};
+use args::{Attach, Cli, Command, CreateNetwork, Listing, Network, Ports};
 use client::{Client, Failure};
 
 /// Exit status of Pontoon's own errors in `run` and `exec`, as Docker's.
@@ -68,6 +70,11 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
             };
             each(names, |name| Request::Remove { name, mode })
         }
+        Command::Publish(args) => publish(args),
+        Command::Unpublish(args) => act(Request::Unpublish {
+            ports: args::publish(&args.ports)?,
+            name: args.name,
+        }),
         Command::Port { name, listing } => show::ports(&Client::open()?, name, &listing),
         Command::Network(network) => dispatch_network(network),
         Command::Fdb(listing) => show::fdb(&Client::open()?, &listing),
@@ -98,7 +105,12 @@ fn create_network(args: CreateNetwork) -> Result<u8, Failure> {
         name: args.name,
         subnet: args.subnet,
         gateway: args.gateway,
-        uplink: args.uplink,
+        uplink: Some(args.uplink),
+        host_loopback: if args.host_loopback {
+            HostLoopback::Open
+        } else {
+            HostLoopback::Closed
+        },
         mtu: args.mtu,
         host_port: args.host_port,
     };
@@ -106,6 +118,18 @@ fn create_network(args: CreateNetwork) -> Result<u8, Failure> {
         return Err(Failure::unexpected());
     };
     println!("{}", network.id);
+    Ok(0)
+}
+
+fn publish(args: Ports) -> Result<u8, Failure> {
+    let request = Request::Publish {
+        ports: args::publish(&args.ports)?,
+        name: args.name,
+    };
+    let Reply::Ports(chosen) = Client::open()?.ask(&request)? else {
+        return Err(Failure::unexpected());
+    };
+    show::published(&chosen);
     Ok(0)
 }
 

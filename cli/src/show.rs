@@ -104,11 +104,16 @@ pub(crate) fn ports(client: &Client, name: String, listing: &Listing) -> Shown {
     if is_json(listing) {
         return json(&container.publish);
     }
-    for spec in &container.publish {
+    published(&container.publish);
+    Ok(0)
+}
+
+/// Published ports, as Docker's `port` prints them.
+pub(crate) fn published(ports: &[PublishSpec]) {
+    for spec in ports {
         let (protocol, host) = (protocol_name(spec.protocol), spec.host.unwrap_or(0));
         println!("{}/{protocol} -> {}:{host}", spec.container, spec.address);
     }
-    Ok(0)
 }
 
 fn all_networks(client: &Client) -> Result<Vec<NetworkView>, Failure> {

@@ -34,6 +34,8 @@ pub struct NetworkConfig {
     pub mtu: u16,
     /// Where datagrams for elsewhere leave.
     pub outside: Outside,
+    /// An address inside `subnet` that stands for the host's loopback; the user uplink leads there.
+    pub host_loopback: Option<IpAddr>,
 }
 
 /// A network's way to the world.

@@ -418,7 +418,8 @@ impl Datapath {
         match interface {
             InterfaceId::Network(id) => {
                 let config = &self.networks.get(&id)?.config;
-                (config.gateway == addr).then_some((config.gateway_mac, AddressOwner::Engine))
+                let ours = config.gateway == addr || config.host_loopback == Some(addr);
+                ours.then_some((config.gateway_mac, AddressOwner::Engine))
             }
             InterfaceId::Uplink(id) => {
                 let config = &self.uplinks.get(&id)?.config;

@@ -329,6 +329,7 @@ impl Datapath {
             .uplink_of(from)
             .and_then(|uplink| uplink.routes.lookup(dst));
         let found = match (self.connected.lookup(dst), outside) {
+            _ if self.is_host_loopback(from, dst) => self.user_route(from),
             (Some((inner, _)), Some((outer, route))) if outer.prefix_len() > inner.prefix_len() => {
                 Some(route)
             }

@@ -326,6 +326,12 @@ impl Datapath {
         self.nat.ended()
     }
 
+    /// Ends a connection.
+    pub fn end(&mut self, id: ConnId) {
+        self.nat.end(id);
+        self.cache.bump_epoch();
+    }
+
     /// Publishes a container's port.
     ///
     /// # Errors
@@ -457,6 +463,15 @@ impl Datapath {
     /// The gateway of that network has the address.
     pub(crate) fn is_gateway(&self, interface: InterfaceId, addr: IpAddr) -> bool {
         matches!(interface, InterfaceId::Network(_)) && self.address_of(interface) == Some(addr)
+    }
+
+    /// The address stands for the host's loopback on that network.
+    pub(crate) fn is_host_loopback(&self, interface: InterfaceId, addr: IpAddr) -> bool {
+        let InterfaceId::Network(id) = interface else {
+            return false;
+        };
+        let network = self.networks.get(&id);
+        network.is_some_and(|network| network.config.host_loopback == Some(addr))
     }
 
     /// The address is the engine's own, seen from that interface: the gateway's, or one of the

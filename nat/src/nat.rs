@@ -283,6 +283,13 @@ impl Nat {
         });
     }
 
+    /// Ends a connection.
+    pub fn end(&mut self, id: ConnId) {
+        if self.table.get(id).is_some() {
+            self.table.remove(id.slot);
+        }
+    }
+
     /// One end of the connection is a socket of the engine's.
     pub fn is_relayed(&self, id: ConnId) -> bool {
         self.table.get(id).is_some_and(|c| c.relayed)

@@ -208,6 +208,7 @@ impl Lab {
             gateway_mac: MacAddr::for_ipv4(gateway),
             mtu: 1500,
             outside,
+            host_loopback: None,
         };
         self.datapath.add_network(config).expect("fresh network");
     }

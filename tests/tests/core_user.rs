@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use pontoon_engine::config::{NetworkId, Outside};
+use pontoon_engine::config::{Guarding, NetworkConfig, NetworkId, Outside};
 use pontoon_nat::Limits;
 use pontoon_packet::build::Packet;
 use pontoon_packet::icmp;
 use pontoon_packet::parse::tcp_flags::{ACK, FIN, RST, SYN};
-use pontoon_packet::{Frame, MacAddr, parse};
+use pontoon_packet::{Arp, Frame, MacAddr, arp, parse};
 use pontoon_tests::lab::{C1, Lab, Outbox, SERVER, Sent, U1, USER, addr, mac};
 
 const GATEWAY: core::net::Ipv4Addr = core::net::Ipv4Addr::new(172, 20, 0, 1);
@@ -218,10 +218,98 @@ fn an_internal_network_has_no_way_to_the_host_sockets() {
     lab.datapath.remove_port(U1).unwrap();
     lab.datapath.remove_network(NetworkId(3)).unwrap();
     lab.add_network(NetworkId(3), "172.20.0.0/24", GATEWAY, Outside::Nowhere);
-    lab.plug(U1, NetworkId(3), pontoon_engine::config::Guarding::On);
+    lab.plug(U1, NetworkId(3), Guarding::On);
 
     let sent = lab.send(U1, &out().udp(1, 2).build());
 
     assert!(sent.iter().all(|s| s.port == U1), "{sent:?}");
     assert_eq!(lab.drops("route.NoRoute"), 1);
+}
+
+/// The address that stands for the host's loopback on the laboratory's network.
+const LOOPBACK: core::net::Ipv4Addr = core::net::Ipv4Addr::new(172, 20, 0, 254);
+
+/// The laboratory with the host's loopback open.
+fn with_loopback() -> Lab {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.datapath.remove_port(U1).expect("it is there");
+    lab.datapath
+        .remove_network(NetworkId(3))
+        .expect("it is empty");
+    let config = NetworkConfig {
+        id: NetworkId(3),
+        subnet: "172.20.0.0/24".parse().expect("a prefix"),
+        gateway: GATEWAY.into(),
+        gateway_mac: gateway_mac(),
+        mtu: 1500,
+        outside: Outside::User,
+        host_loopback: Some(LOOPBACK.into()),
+    };
+    lab.datapath.add_network(config).expect("a fresh network");
+    lab.plug(U1, NetworkId(3), Guarding::On);
+    lab
+}
+
+fn syn_to(dst: core::net::Ipv4Addr) -> Vec<u8> {
+    let packet = Packet::ethernet(mac(U1), gateway_mac()).ipv4(addr(U1), dst);
+    packet.tcp(40_000, 80, SYN, 1, 0).build()
+}
+
+fn who_has(target: core::net::Ipv4Addr) -> Vec<u8> {
+    let request = Arp {
+        operation: arp::REQUEST,
+        sender_mac: mac(U1),
+        sender_ip: addr(U1),
+        target_mac: MacAddr::ZERO,
+        target_ip: target,
+    };
+    arp::frame(MacAddr::BROADCAST, &request).to_vec()
+}
+
+#[test]
+fn the_hosts_loopback_has_an_address_of_the_network_when_it_is_open() {
+    let mut lab = with_loopback();
+
+    let sent = lab.send(U1, &who_has(LOOPBACK));
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(parse(&sent[0].bytes).unwrap().src_mac, gateway_mac());
+
+    let syn = syn_to(LOOPBACK);
+    assert_eq!(lab.send(U1, &syn), [Sent::plain(USER, syn)]);
+    // By its own name it stays closed.
+    assert_eq!(lab.send(U1, &syn_to([127, 0, 0, 1].into())), []);
+    assert_eq!(lab.drops("route.Martian"), 1);
+}
+
+#[test]
+fn that_address_is_nobodys_when_the_hosts_loopback_is_closed() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    assert_eq!(lab.send(U1, &who_has(LOOPBACK)), []);
+    let sent = lab.send(U1, &syn_to(LOOPBACK));
+    assert!(sent.iter().all(|sent| sent.port != USER), "{sent:?}");
+}
+
+#[test]
+fn the_loopback_of_one_network_is_no_other_networks() {
+    let mut lab = with_loopback();
+    let elsewhere = Packet::ethernet(mac(C1), pontoon_tests::lab::gateway_mac())
+        .ipv4(addr(C1), LOOPBACK)
+        .tcp(1, 80, SYN, 1, 0);
+    let sent = lab.send(C1, &elsewhere.build());
+    assert!(sent.iter().all(|sent| sent.port == C1), "{sent:?}");
+    assert_eq!(lab.drops("route.Isolated"), 1);
+}
+
+#[test]
+fn a_connection_that_the_shell_ends_is_gone() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.send(U1, &out().udp(5000, 53).build());
+    let facts = parse(&out().udp(5000, 53).build()).unwrap();
+    let id = lab.datapath.connection(lab.now, &facts).unwrap();
+
+    lab.datapath.end(id);
+    lab.datapath.end(id);
+
+    assert_eq!(lab.datapath.flows(lab.now).len(), 0);
+    assert_eq!(lab.datapath.ended(), [id]);
 }

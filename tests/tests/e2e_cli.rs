@@ -350,7 +350,7 @@ fn names_addresses_and_ports_are_checked() {
         ),
         (
             &["network", "create", "a", "--uplink", "eth0"],
-            "expected dev:INTERFACE",
+            "expected user, dev:INTERFACE or none",
         ),
         (&["network", "rm", "lab"], "active endpoints"),
         (&["network", "rm", "bridge"], "pre-defined"),

@@ -11,6 +11,9 @@ use pontoon_engine::control::api::ContainerView;
 use super::HOST_GATEWAY;
 use crate::client::Failure;
 
+/// Names of the host, where its loopback is open; the second one is Docker's.
+const HOST_NAMES: [&str; 2] = ["host.pontoon.internal", "host.docker.internal"];
+
 /// Writes a container's `/etc/hosts` and `/etc/resolv.conf` into `directory`. Returns what each replaces,
 /// and its path.
 pub(super) fn write(
@@ -43,10 +46,14 @@ fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
     let (address, name) = (container.address.addr(), &container.name);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{address}\t{name}");
+    if let Some(loopback) = container.host_loopback {
+        let _ = writeln!(text, "{loopback}\t{}", HOST_NAMES.join(" "));
+    }
+    let host = container.host_loopback.unwrap_or(container.gateway);
+    let host = host.to_string();
     for (name, address) in more {
-        let gateway = container.gateway.to_string();
         let address = if address == HOST_GATEWAY {
-            &gateway
+            &host
         } else {
             address
         };

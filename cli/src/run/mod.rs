@@ -35,7 +35,8 @@ const CANNOT_EXECUTE: u8 = 126;
 /// The command does not exist.
 const NOT_FOUND: u8 = 127;
 
-/// What stands for the gateway's address in `--add-host`, as in Docker.
+/// What stands for the host's address in `--add-host`, as in Docker: that of its loopback where it is
+/// open, else the gateway's.
 const HOST_GATEWAY: &str = "host-gateway";
 
 /// What the first process is to become.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
-use super::publish::PublishSpec;
+use super::publish::{PublishRange, PublishSpec};
 use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 
 /// What a client wants.
@@ -52,6 +52,21 @@ pub enum Request {
         name: String,
         /// Whether it may still run.
         mode: RemoveMode,
+    },
+    /// Publish ports of a container that runs, all of them or none.
+    Publish {
+        /// Which container.
+        name: String,
+        /// Which ports.
+        ports: Vec<PublishRange>,
+    },
+    /// Take published ports of a container back, all of them or none. An address or a port of the host's
+    /// that is not given stands for every one.
+    Unpublish {
+        /// Which container.
+        name: String,
+        /// Which ports.
+        ports: Vec<PublishRange>,
     },
     /// Make a network.
     CreateNetwork(NetworkSpec),
@@ -111,7 +126,7 @@ pub struct AttachSpec {
     /// The hardware address asked for.
     pub mac: Option<String>,
     /// Ports to publish.
-    pub publish: Vec<PublishSpec>,
+    pub publish: Vec<PublishRange>,
     /// What `ps` shows as its command; empty for namespaces that others made.
     pub command: String,
     /// Its first process, when it is one of `run`'s.
@@ -133,12 +148,24 @@ pub struct NetworkSpec {
     pub subnet: Option<String>,
     /// The gateway's address; the first of the subnet when there is none.
     pub gateway: Option<IpAddr>,
-    /// `dev:IFACE` or `none`.
+    /// `user` (which it is when nothing is given), `dev:IFACE` or `none`.
     pub uplink: Option<String>,
+    /// Whether its containers reach the host's loopback.
+    pub host_loopback: HostLoopback,
     /// Largest datagram, in bytes.
     pub mtu: Option<u32>,
     /// `veth` or `tap`: give the host a port.
     pub host_port: Option<String>,
+}
+
+/// Whether containers reach what listens on the host's loopback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostLoopback {
+    /// Nobody does.
+    #[default]
+    Closed,
+    /// By an address of their network that stands for it.
+    Open,
 }
 
 /// A container as it is shown.
@@ -166,6 +193,8 @@ pub struct ContainerView {
     pub address: IpNet,
     /// Gateway.
     pub gateway: IpAddr,
+    /// The address that stands for the host's loopback, where that is open.
+    pub host_loopback: Option<IpAddr>,
     /// Hardware address.
     pub mac: String,
     /// Largest datagram, in bytes.
@@ -189,8 +218,10 @@ pub struct NetworkView {
     pub subnet: IpNet,
     /// The gateway's address.
     pub gateway: IpAddr,
-    /// `dev:IFACE` or `none`.
+    /// `user`, `dev:IFACE` or `none`.
     pub uplink: String,
+    /// The address that stands for the host's loopback, where that is open.
+    pub host_loopback: Option<IpAddr>,
     /// Largest datagram, in bytes.
     pub mtu: u16,
     /// Name of the host's interface, where there is one.
@@ -241,6 +272,8 @@ pub enum Reply {
     Container(ContainerView),
     /// Containers.
     Containers(Vec<ContainerView>),
+    /// Published ports, host ports chosen.
+    Ports(Vec<PublishSpec>),
     /// One network.
     Network(NetworkView),
     /// Networks.

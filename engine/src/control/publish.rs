@@ -23,6 +23,33 @@ pub struct PublishSpec {
     pub protocol: u8,
 }
 
+/// What one `-p` argument stands for: ports that follow each other on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRange {
+    /// The address clients use; unspecified for every one.
+    pub address: IpAddr,
+    /// The first port clients use; to be chosen for each when there is none.
+    pub host: Option<u16>,
+    /// The container's first port.
+    pub container: u16,
+    /// How many ports.
+    pub count: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl PublishRange {
+    /// Each of the ports.
+    pub fn ports(&self) -> impl Iterator<Item = PublishSpec> + '_ {
+        (0..self.count).map(|nth| PublishSpec {
+            address: self.address,
+            host: self.host.map(|first| first.saturating_add(nth)),
+            container: self.container.saturating_add(nth),
+            protocol: self.protocol,
+        })
+    }
+}
+
 impl fmt::Display for PublishSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host.map_or_else(String::new, |port| port.to_string());
@@ -44,64 +71,57 @@ pub const fn protocol_name(number: u8) -> &'static str {
 ///
 /// # Errors
 /// In Docker's words, naming the part that is wrong.
-pub fn parse(text: &str) -> Result<Vec<PublishSpec>, Invalid> {
-    let invalid = |reason: String| Invalid::new(FIELD, reason);
+pub fn parse(text: &str) -> Result<PublishRange, Invalid> {
     let (ports, name) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = match name.to_ascii_lowercase().as_str() {
-        "tcp" => protocol::TCP,
-        "udp" => protocol::UDP,
-        other => {
-            return Err(invalid(format!(
-                "Invalid proto: {}",
-                other.escape_default()
-            )));
-        }
-    };
+    let protocol = parse_protocol(name)?;
     let (front, container) = ports.rsplit_once(':').unwrap_or(("", ports));
     let (address, host) = match front.rsplit_once(':') {
         Some((address, host)) => (parse_address(address)?, host),
         None => (Ipv4Addr::UNSPECIFIED.into(), front),
     };
     if container.is_empty() {
-        return Err(invalid(format!(
-            "No port specified: {}<empty>",
-            text.escape_default()
-        )));
+        let what = format!("No port specified: {}<empty>", text.escape_default());
+        return Err(Invalid::new(FIELD, what));
     }
-    let container = parse_range(container).ok_or_else(|| {
-        invalid(format!(
-            "Invalid containerPort: {}",
-            container.escape_default()
-        ))
-    })?;
+    let container = named_range("containerPort", container)?;
     let host = match host {
         "" => None,
-        text => Some(
-            parse_range(text)
-                .ok_or_else(|| invalid(format!("Invalid hostPort: {}", text.escape_default())))?,
-        ),
+        text => Some(named_range("hostPort", text)?),
     };
-    let one = |host, container| PublishSpec {
-        address,
-        host,
-        container,
-        protocol,
-    };
-    let Some(host) = host else {
-        return Ok((container.0..=container.1)
-            .map(|port| one(None, port))
-            .collect());
-    };
-    if host.1 - host.0 != container.1 - container.0 {
-        return Err(invalid(format!(
+    if let Some(host) = host
+        && host.1 - host.0 != container.1 - container.0
+    {
+        let what = format!(
             "Invalid ranges specified for container and host Ports: {}-{} and {}-{}",
             container.0, container.1, host.0, host.1
-        )));
+        );
+        return Err(Invalid::new(FIELD, what));
     }
-    Ok((host.0..=host.1)
-        .zip(container.0..=container.1)
-        .map(|(h, c)| one(Some(h), c))
-        .collect())
+    Ok(PublishRange {
+        address,
+        host: host.map(|(first, _)| first),
+        container: container.0,
+        count: container.1 - container.0 + 1,
+        protocol,
+    })
+}
+
+fn parse_protocol(name: &str) -> Result<u8, Invalid> {
+    match name.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(protocol::TCP),
+        "udp" => Ok(protocol::UDP),
+        other => {
+            let what = format!("Invalid proto: {}", other.escape_default());
+            Err(Invalid::new(FIELD, what))
+        }
+    }
+}
+
+fn named_range(name: &str, text: &str) -> Result<(u16, u16), Invalid> {
+    parse_range(text).ok_or_else(|| {
+        let what = format!("Invalid {name}: {}", text.escape_default());
+        Invalid::new(FIELD, what)
+    })
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, Invalid> {
@@ -131,11 +151,8 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Vec<String> {
-        parse(text)
-            .unwrap()
-            .iter()
-            .map(PublishSpec::to_string)
-            .collect()
+        let range = parse(text).unwrap();
+        range.ports().map(|port| port.to_string()).collect()
     }
 
     #[test]
@@ -149,6 +166,8 @@ mod tests {
             shown("9000-9001:80-81"),
             ["0.0.0.0:9000->80/tcp", "0.0.0.0:9001->81/tcp"]
         );
+        assert_eq!(shown("80-81"), ["0.0.0.0:->80/tcp", "0.0.0.0:->81/tcp"]);
+        assert_eq!(parse("1-65535:1-65535").unwrap().ports().count(), 65_535);
     }
 
     #[test]

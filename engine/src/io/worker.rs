@@ -8,6 +8,7 @@
 //! after one that brought much it does not (bulk traffic, where the time belongs to the senders).
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +16,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use pontoon_nat::{ConnId, Owner};
+use pontoon_nat::{ConnId, Owner, Published};
 use pontoon_packet::{Facts, Frame, Offload, Timestamp, parse};
 
 use super::packet_socket::{Binding, RingSize};
-use super::user::{Publication, UserUplink};
+use super::user::{HostSocket, Publication, UserUplink};
 use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
 use crate::{Datapath, PortId, Transmit};
 
@@ -183,12 +184,29 @@ impl Worker {
         self.wire.remove_port(port);
     }
 
-    /// Waits on a port of the host's for clients of a container.
+    /// Waits for clients of containers at all of these ports of the host's, or at none.
     ///
     /// # Errors
-    /// The address is not the host's, the port is taken, or it needs a privilege.
-    pub fn publish(&mut self, port: Publication) -> io::Result<()> {
-        self.user.publish(port)
+    /// Somebody was faster at one of them, or the kernel refuses to wait for it.
+    pub fn publish(&mut self, ports: Vec<(Publication, HostSocket)>) -> io::Result<()> {
+        self.user.publish(ports)
+    }
+
+    /// Stops to wait at these ports of the host's, and ends the flows that came by them.
+    pub fn unpublish(&mut self, ports: &[Published]) {
+        for id in self.user.unpublish(ports) {
+            self.datapath.end(id);
+        }
+    }
+
+    /// From now on containers reach the host's loopback by this address.
+    pub fn open_loopback(&mut self, address: IpAddr) {
+        self.user.open_loopback(address);
+    }
+
+    /// They no longer do.
+    pub fn close_loopback(&mut self, address: IpAddr) {
+        self.user.close_loopback(address);
     }
 
     /// Stops to wait on the ports of the host's that lead to a container.

@@ -1,13 +1,13 @@
 //! Containers.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use pontoon_packet::MacAddr;
 
 use super::networks::no_such_network;
-use super::{Network, State};
+use super::{HostPorts, Network, State};
 use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::address::Allocator;
@@ -57,7 +57,8 @@ impl Container {
 }
 
 impl State {
-    /// Reserves a name, an address, a hardware address, ports and a number for a container.
+    /// Reserves a name, an address, a hardware address, ports and a number for a container. Ports are
+    /// claimed of `host` first.
     ///
     /// # Errors
     /// A field of `spec` is wrong, or collides with what is there; nothing is reserved then.
@@ -66,6 +67,7 @@ impl State {
         spec: AttachSpec,
         created: u64,
         random: [u64; 4],
+        host: &mut impl HostPorts,
     ) -> Result<&Container, Invalid> {
         let name = self.choose_name(spec.name.as_deref(), random[0])?;
         check_name("--ifname", &spec.ifname)?;
@@ -75,10 +77,7 @@ impl State {
                 "interface names have at most 15 characters",
             ));
         }
-        if !spec.publish.is_empty() {
-            self.check_reachable(&spec.network)?;
-        }
-        let publish = self.choose_ports(&spec.publish)?;
+        let publish = self.choose_ports(&spec.network, &spec.publish, host)?;
         let wanted_mac = spec
             .mac
             .as_deref()
@@ -179,6 +178,7 @@ impl State {
             ifname: container.spec.ifname.clone(),
             address: address.map_err(|_| Invalid::new("", "impossible prefix"))?,
             gateway: network.gateway.into(),
+            host_loopback: network.host_loopback.map(IpAddr::V4),
             mac: container.mac.to_string(),
             mtu: network.mtu,
             publish: container.publish.clone(),

@@ -9,7 +9,7 @@ use super::{Container, Phase, State};
 use crate::config::NetworkId;
 use crate::control::Invalid;
 use crate::control::address::{Allocator, free_pool, overlaps, parse_subnet};
-use crate::control::api::{NetworkSpec, NetworkView};
+use crate::control::api::{HostLoopback, NetworkSpec, NetworkView};
 use crate::control::name::{check_name, id};
 
 /// Smallest MTU that IPv4 allows every host to send (RFC 791 §3.2).
@@ -62,6 +62,8 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// Where its datagrams for elsewhere go.
     pub uplink: UplinkSpec,
+    /// The address that stands for the host's loopback, where that is open.
+    pub host_loopback: Option<Ipv4Addr>,
     /// Largest datagram, in bytes.
     pub mtu: u16,
     /// The host's port, where there is one.
@@ -104,6 +106,11 @@ impl State {
             parse_host_port(spec)?,
         );
         let mtu = parse_mtu(spec.mtu)?;
+        let mut addresses = Allocator::new(subnet, gateway);
+        let host_loopback = match spec.host_loopback {
+            HostLoopback::Closed => None,
+            HostLoopback::Open => Some(reserve_loopback(&uplink, subnet, &mut addresses)?),
+        };
         self.last_network += 1;
         let network = Network {
             id: id(random),
@@ -112,9 +119,10 @@ impl State {
             subnet,
             gateway,
             uplink,
+            host_loopback,
             mtu,
             host_port,
-            addresses: Allocator::new(subnet, gateway),
+            addresses,
         };
         Ok(self.networks.entry(spec.name.clone()).or_insert(network))
     }
@@ -170,6 +178,7 @@ impl State {
                 UplinkSpec::Device(interface) => format!("dev:{interface}"),
                 UplinkSpec::User => "user".to_owned(),
             },
+            host_loopback: network.host_loopback.map(IpAddr::V4),
             mtu: network.mtu,
             host_interface: network.host_port.map(|_| network.host_interface()),
             containers: self
@@ -235,10 +244,31 @@ fn choose_gateway(wanted: Option<IpAddr>, subnet: Ipv4Net) -> Result<Ipv4Addr, I
     }
 }
 
+/// Reserves the last free address of the subnet, so that containers are numbered as without it.
+fn reserve_loopback(
+    uplink: &UplinkSpec,
+    subnet: Ipv4Net,
+    addresses: &mut Allocator,
+) -> Result<Ipv4Addr, Invalid> {
+    let invalid = |why: String| Invalid::new("--host-loopback", why);
+    if *uplink != UplinkSpec::User {
+        let what = "only the uplink user leads to the host's loopback";
+        return Err(invalid(what.to_owned()));
+    }
+    // Gateway, container, and this one.
+    if subnet.prefix_len() > 29 {
+        return Err(invalid(format!("no room in {subnet}: it takes a /29")));
+    }
+    let (first, broadcast) = (u32::from(subnet.network()), u32::from(subnet.broadcast()));
+    let mut last = (first + 1..broadcast).rev().map(Ipv4Addr::from);
+    last.find_map(|address| addresses.take(address.into()).ok())
+        .ok_or_else(|| invalid(format!("no free address in {subnet}")))
+}
+
 fn parse_uplink(text: Option<&str>) -> Result<UplinkSpec, Invalid> {
     match text {
-        None | Some("none") => Ok(UplinkSpec::None),
-        Some("user") => Ok(UplinkSpec::User),
+        None | Some("user") => Ok(UplinkSpec::User),
+        Some("none") => Ok(UplinkSpec::None),
         Some(text) => match text.strip_prefix("dev:") {
             Some(interface) if !interface.is_empty() && interface.len() <= 15 => {
                 Ok(UplinkSpec::Device(interface.to_owned()))

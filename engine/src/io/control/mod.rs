@@ -12,6 +12,7 @@
 //! whose first request is answered has an engine that stays for as long as the connection lasts.
 
 mod directory;
+mod holder;
 mod operations;
 mod seats;
 pub mod transport;

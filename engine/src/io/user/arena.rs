@@ -43,6 +43,14 @@ impl Arena {
         self.frames.is_empty()
     }
 
+    /// Room for one frame.
+    pub(super) fn small() -> Self {
+        Self {
+            bytes: vec![0; LARGEST].into_boxed_slice(),
+            ..Self::default()
+        }
+    }
+
     /// The memory that frames lie in.
     pub(in crate::io) fn range(&self) -> Range<*const u8> {
         self.bytes.as_ptr_range()

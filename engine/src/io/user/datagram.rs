@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 use pontoon_packet::checksum::{checksum, fold, pseudo_header, sum};
 use pontoon_packet::parse::protocol;
-use pontoon_packet::{Ip, L4, Offload, Segments, icmp};
+use pontoon_packet::{Endpoint, Ip, L4, Offload, Segments, icmp};
 
 use super::arena::{Arena, ETHERNET};
 use super::tcp::Ends;
@@ -47,20 +47,21 @@ pub(super) struct DatagramFlow {
 }
 
 impl DatagramFlow {
-    /// A socket for the flow that the datagram `ip` begins; `None` for what no socket can carry.
+    /// A socket for the flow that the datagram `ip` begins, to what the host knows as `to`; `None` for
+    /// what no socket can carry.
     ///
     /// # Errors
     /// No socket can be had.
-    pub(super) fn open(ip: &Ip, ends: Ends) -> Option<Result<Self, Errno>> {
+    pub(super) fn open(ip: &Ip, ends: Ends, to: Endpoint) -> Option<Result<Self, Errno>> {
         let kind = match ip.l4 {
             L4::Udp(_) => Kind::Udp,
             L4::Icmp(header) if header.kind == icmp::kind::ECHO => Kind::Echo(header.id),
             _ => return None,
         };
-        let (IpAddr::V4(far), _) = (ends.far.addr, ()) else {
+        let IpAddr::V4(far) = to.addr else {
             return None;
         };
-        Some(open_socket(kind, far, ends.far.port).map(|socket| Self {
+        Some(open_socket(kind, far, to.port).map(|socket| Self {
             socket,
             kind,
             ends,

@@ -6,137 +6,172 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use mio::event::Event;
-use mio::unix::SourceFd;
-use mio::{Interest, Token};
-use pontoon_nat::{ConnId, Owner};
+use mio::net::TcpStream;
+use pontoon_nat::{ConnId, Owner, Published};
 use pontoon_packet::build::Packet;
 use pontoon_packet::{Endpoint, MacAddr, Offload, Timestamp};
 
-use super::listener::{self, Arrived, Listener, Publication, Socket};
+use super::listener::{self, Arrived, HostSocket, Listener, Next, Publication, Socket};
 use super::tcp::{Ends, TcpFlow};
 use super::{Carrier, PublishedFlow, UserUplink};
 use crate::PortId;
-
-/// Tokens of listeners are this plus their place.
-pub(super) const FIRST_LISTENER: usize = 1 << 40;
 
 /// A flow that waits to be let in.
 #[derive(Debug)]
 pub(in crate::io) struct Arrival {
     pub(super) carrier: Carrier,
     pub(super) from: PortId,
+    /// Place of the listener that it came by.
+    listener: usize,
     /// What opens it.
     pub(in crate::io) frame: Vec<u8>,
     pub(in crate::io) offload: Offload,
 }
 
 impl UserUplink {
-    /// Waits for clients of a container's port.
+    /// Waits for clients of containers at all of these ports, or at none.
     ///
     /// # Errors
-    /// The address is not the host's, the port is taken, or it needs a privilege.
-    pub(in crate::io) fn publish(&mut self, port: Publication) -> io::Result<()> {
-        let listener = Listener::open(port)?;
-        let free = self.listeners.iter().position(Option::is_none);
-        let at = free.unwrap_or(self.listeners.len());
-        self.registry.register(
-            &mut SourceFd(&listener.raw_fd()),
-            Token(FIRST_LISTENER + at),
-            Interest::READABLE,
-        )?;
-        if at == self.listeners.len() {
-            self.listeners.push(None);
+    /// Somebody was faster at one of them, or the kernel refuses to wait for it.
+    pub(in crate::io) fn publish(
+        &mut self,
+        ports: Vec<(Publication, HostSocket)>,
+    ) -> io::Result<()> {
+        self.listeners.open(&self.registry, ports)
+    }
+
+    /// Stops to wait for clients at these ports, and ends the flows that came by them. Returns the
+    /// connections that have nothing more to say.
+    pub(in crate::io) fn unpublish(&mut self, ports: &[Published]) -> Vec<ConnId> {
+        let goes = |port: &Publication| ports.contains(&port.published);
+        let places = self.listeners.close_where(&self.registry, goes);
+        let mut silent = Vec::new();
+        for slot in 0..self.flows.len() {
+            let Some(flow) = &mut self.flows[slot] else {
+                continue;
+            };
+            if flow.listener.is_none_or(|at| !places.contains(&at)) {
+                continue;
+            }
+            match &mut flow.carrier {
+                Carrier::Tcp(tcp) => {
+                    tcp.abort();
+                    self.touch(slot as u32);
+                }
+                Carrier::Published(_) | Carrier::Datagram(_) => silent.push(flow.id),
+            }
         }
-        self.listeners[at] = Some(listener);
-        Ok(())
+        silent
     }
 
     /// Stops to wait for clients of a container's ports. Its flows end with their connections.
     pub(in crate::io) fn unpublish_all(&mut self, owner: Owner) {
-        for place in &mut self.listeners {
-            if let Some(listener) = place
-                && listener.port.published.owner == owner
-            {
-                // A socket that is closed is not waited for any more, whatever this says.
-                let _ = self.registry.deregister(&mut SourceFd(&listener.raw_fd()));
-                *place = None;
-            }
-        }
+        let goes = |port: &Publication| port.published.owner == owner;
+        self.listeners.close_where(&self.registry, goes);
     }
 
-    pub(super) fn note_listener(&mut self, at: usize, event: &Event) {
-        if let Some(Some(listener)) = self.listeners.get_mut(at) {
-            listener.readable |= event.is_readable();
-        }
-    }
-
-    /// Clients wait that have not been looked at.
-    pub(super) fn has_clients(&self) -> bool {
-        self.listeners.iter().flatten().any(|l| l.readable)
-    }
-
-    /// The flows that clients have begun since the last call, a bounded number of them. The arena is
-    /// empty, before and after.
+    /// The flows that clients have begun since the last call, a bounded number of them.
     pub(in crate::io) fn arrivals(&mut self, now: Timestamp) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
-        for at in 0..self.listeners.len() {
-            for _ in 0..listener::TURN {
-                let Some(listener) = self.listeners[at].as_mut().filter(|l| l.readable) else {
-                    break;
+        for at in self.listeners.ready(now) {
+            let mut left = listener::TURN;
+            while left > 0 {
+                let tcp = matches!(
+                    self.listeners.get(at),
+                    Some(Listener {
+                        socket: Socket::Tcp(_),
+                        ..
+                    })
+                );
+                let next = if tcp {
+                    self.accept(now, at)
+                } else {
+                    self.take_datagram(now, at)
                 };
-                let arrival = match listener.socket {
-                    Socket::Tcp(_) => self.accept(now, at),
-                    Socket::Udp(_) => self.take_datagram(at),
-                };
-                arrivals.extend(arrival);
+                match next {
+                    Next::Client(arrival) => arrivals.push(arrival),
+                    Next::Gone => {}
+                    Next::Nobody | Next::Short => break,
+                }
+                left -= 1;
+            }
+            if left == 0 {
+                self.listeners.note(at);
             }
         }
         arrivals
     }
 
-    fn accept(&mut self, now: Timestamp, at: usize) -> Option<Arrival> {
-        let listener = self.listeners[at].as_mut()?;
-        let (stream, client) = listener.accept()?;
-        let published = &listener.port.published;
+    fn accept(&mut self, now: Timestamp, at: usize) -> Next<Arrival> {
+        match self.listeners.accept(now, at) {
+            Next::Client((stream, client)) => match self.relay(now, at, stream, client) {
+                Some(arrival) => Next::Client(arrival),
+                None => Next::Gone,
+            },
+            Next::Gone => Next::Gone,
+            Next::Nobody => Next::Nobody,
+            Next::Short => Next::Short,
+        }
+    }
+
+    /// A flow for a client that the host has accepted, and its SYN to the container.
+    fn relay(
+        &mut self,
+        now: Timestamp,
+        at: usize,
+        stream: TcpStream,
+        client: SocketAddr,
+    ) -> Option<Arrival> {
+        let port = &self.listeners.get(at)?.port;
         let ends = Ends {
-            container: published.target,
-            far: listener.port.seen_as(client),
+            container: port.published.target,
+            far: port.seen_as(client),
         };
-        let from = PortId(published.owner.0);
+        let from = PortId(port.published.owner.0);
         let others = self.relayed.get(&from).copied().unwrap_or(0);
-        let region = self.memory.take(others).ok()?;
+        let Ok(region) = self.memory.take(others) else {
+            listener::refuse(&stream);
+            return None;
+        };
         let seed = self.next_seed();
         let mut flow = TcpFlow::accept(now, stream, ends, region, seed);
-        flow.open(now, &mut self.arena);
-        let (frame, offload) = {
-            let frame = self.arena.frames().next()?;
-            (frame.bytes.to_vec(), frame.offload)
-        };
-        self.arena.clear();
+        flow.open(now, &mut self.scratch);
+        let opening = self.scratch.frames().next();
+        let opening = opening.map(|frame| (frame.bytes.to_vec(), frame.offload));
+        self.scratch.clear();
+        let (frame, offload) = opening?;
         Some(Arrival {
             frame,
             offload,
             carrier: Carrier::Tcp(Box::new(flow)),
+            listener: at,
             from,
         })
     }
 
-    fn take_datagram(&mut self, at: usize) -> Option<Arrival> {
-        let listener = self.listeners[at].as_mut()?;
-        let room = self.arena.open()?;
-        let Arrived { len, client, local } = listener.receive(room)?;
+    fn take_datagram(&mut self, now: Timestamp, at: usize) -> Next<Arrival> {
+        let Some(room) = self.scratch.open() else {
+            return Next::Nobody;
+        };
+        let Arrived { len, client, local } = match self.listeners.receive(now, at, room) {
+            Next::Client(arrived) => arrived,
+            Next::Gone => return Next::Gone,
+            Next::Nobody => return Next::Nobody,
+            Next::Short => return Next::Short,
+        };
+        let Some(listener) = self.listeners.get(at) else {
+            return Next::Nobody;
+        };
         let published = &listener.port.published;
         let far = listener.port.seen_as(SocketAddr::V4(client));
-        let frame = datagram(far, published.target, &room[..len])?;
-        Some(Arrival {
+        let Some(frame) = datagram(far, published.target, &room[..len]) else {
+            return Next::Gone;
+        };
+        Next::Client(Arrival {
             frame,
             offload: Offload::NONE,
-            carrier: Carrier::Published(PublishedFlow {
-                listener: at,
-                client,
-                local,
-            }),
+            carrier: Carrier::Published(PublishedFlow { client, local }),
+            listener: at,
             from: PortId(published.owner.0),
         })
     }
@@ -149,7 +184,7 @@ impl UserUplink {
             Carrier::Published(_) if known => {}
             // Another client under the same name: there is no telling them apart.
             _ if known => self.abandon(arrival),
-            carrier => self.place(id, arrival.from, carrier),
+            carrier => self.place(id, arrival.from, carrier, Some(arrival.listener)),
         }
     }
 
@@ -170,4 +205,94 @@ fn datagram(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<Vec<u8>> {
         .udp(from.port, to.port)
         .payload(payload);
     Some(packet.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use super::*;
+
+    fn arrival() -> Arrival {
+        let client = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        Arrival {
+            carrier: Carrier::Published(PublishedFlow {
+                client,
+                local: Ipv4Addr::LOCALHOST,
+            }),
+            from: PortId(1),
+            listener: 0,
+            frame: Vec::new(),
+            offload: Offload::NONE,
+        }
+    }
+
+    fn uplink() -> (mio::Poll, UserUplink) {
+        let poll = mio::Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        (poll, UserUplink::new(registry))
+    }
+
+    fn publication() -> Publication {
+        let published = Published {
+            protocol: pontoon_packet::parse::protocol::TCP,
+            addr: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            target: Endpoint::new(Ipv4Addr::new(172, 17, 0, 2).into(), 80),
+            owner: Owner(1),
+        };
+        Publication {
+            published,
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            gateway: Ipv4Addr::new(172, 17, 0, 1).into(),
+        }
+    }
+
+    #[test]
+    fn what_waits_to_be_sent_is_not_taken_for_a_clients_first_segment() {
+        let (_poll, mut user) = uplink();
+        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        let socket = HostSocket::bind(at, pontoon_packet::parse::protocol::TCP).unwrap();
+        let port = publication();
+        user.publish(vec![(port.clone(), socket)]).unwrap();
+        let Socket::Tcp(listener) = &user.listeners.get(0).unwrap().socket else {
+            panic!("a TCP port");
+        };
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let waits = datagram(port.published.target, port.published.target, b"waits").unwrap();
+        user.arena.copy(&waits);
+        user.listeners.note(0);
+
+        let arrivals = user.arrivals(Timestamp::ZERO);
+
+        assert_eq!(arrivals.len(), 1);
+        let facts = pontoon_packet::parse(&arrivals[0].frame).unwrap();
+        let pontoon_packet::L4::Tcp(syn) = facts.ip().unwrap().l4 else {
+            panic!("a segment");
+        };
+        assert_eq!(syn.src_port, client.local_addr().unwrap().port());
+        assert_eq!(syn.dst_port, 80);
+        let left: Vec<_> = user
+            .arena
+            .frames()
+            .map(|frame| frame.bytes.to_vec())
+            .collect();
+        assert_eq!(left, [waits]);
+    }
+
+    #[test]
+    fn a_flow_whose_slot_goes_to_another_is_not_counted_any_more() {
+        let (_poll, mut user) = uplink();
+        let [first, second] = [1, 2].map(|generation| ConnId {
+            slot: 7,
+            generation,
+        });
+        user.settle(first, arrival());
+        // The table gives the slot to another before it has told that the first one has ended.
+        user.settle(second, arrival());
+        user.end(first);
+        assert!(user.is_used());
+        user.end(second);
+        assert!(!user.is_used());
+    }
 }

@@ -1,16 +1,15 @@
 //! Published ports: the host's sockets that wait for clients.
 
-use std::io;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use ipnet::IpNet;
 use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
-    SockaddrIn, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol,
+    SockType, SockaddrIn, bind, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use pontoon_nat::Published;
 use pontoon_packet::Endpoint;
@@ -40,18 +39,50 @@ impl Publication {
     }
 }
 
+/// A port of the host's that is held, and at which nobody can be a client yet.
+#[derive(Debug)]
+pub struct HostSocket(Socket);
+
+impl HostSocket {
+    /// Holds a TCP or UDP port.
+    ///
+    /// # Errors
+    /// The address is not the host's, the port is taken, or it needs a privilege.
+    pub fn bind(at: SocketAddrV4, number: u8) -> io::Result<Self> {
+        if number == protocol::TCP {
+            Ok(Self(Socket::Tcp(bound_tcp(at)?)))
+        } else {
+            Ok(Self(Socket::Udp(bound_udp(at)?)))
+        }
+    }
+}
+
 /// A published port's socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) port: Publication,
     pub(super) socket: Socket,
-    pub(super) readable: bool,
+    /// Stands in the list of those at which somebody may wait.
+    pub(super) ready: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
     Udp(OwnedFd),
+}
+
+/// What a look for the next client has brought.
+#[derive(Debug)]
+pub(super) enum Next<T> {
+    /// This one.
+    Client(T),
+    /// One that is gone already; others may wait.
+    Gone,
+    /// Nobody waits.
+    Nobody,
+    /// Somebody waits who cannot be taken now.
+    Short,
 }
 
 /// A datagram that a client has sent.
@@ -64,25 +95,18 @@ pub(super) struct Arrived {
 }
 
 impl Listener {
-    /// Waits for clients on the published address and port.
+    /// Waits for clients at the port that `socket` holds.
     ///
     /// # Errors
-    /// The address is not the host's, the port is taken, or it needs a privilege.
-    pub(super) fn open(port: Publication) -> io::Result<Self> {
-        let published = &port.published;
-        let IpAddr::V4(addr) = published.addr else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        let at = SocketAddrV4::new(addr, published.port);
-        let socket = if published.protocol == protocol::TCP {
-            Socket::Tcp(TcpListener::bind(SocketAddr::V4(at))?)
-        } else {
-            Socket::Udp(bound_udp(at)?)
-        };
+    /// Somebody was faster.
+    pub(super) fn open(port: Publication, socket: HostSocket) -> io::Result<Self> {
+        if let Socket::Tcp(socket) = &socket.0 {
+            listen(socket, Backlog::MAXCONN)?;
+        }
         Ok(Self {
             port,
-            socket,
-            readable: true,
+            socket: socket.0,
+            ready: false,
         })
     }
 
@@ -94,34 +118,32 @@ impl Listener {
         }
     }
 
-    /// The next client, if one waits.
-    pub(super) fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    /// The next client.
+    pub(super) fn accept(&self) -> Next<(TcpStream, SocketAddr)> {
         let Socket::Tcp(listener) = &self.socket else {
-            return None;
+            return Next::Nobody;
         };
         match listener.accept() {
-            Ok(client) => Some(client),
-            Err(error) => {
-                // Without descriptors the client waits in the backlog until the next one comes.
-                self.readable &= error.kind() == io::ErrorKind::Interrupted
-                    || error.kind() == io::ErrorKind::ConnectionAborted;
-                None
-            }
+            Ok(client) => Next::Client(client),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => Next::Nobody,
+                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => Next::Gone,
+                _ => Next::Short,
+            },
         }
     }
 
     /// The next datagram, read into `room`.
-    pub(super) fn receive(&mut self, room: &mut [u8]) -> Option<Arrived> {
+    pub(super) fn receive(&self, room: &mut [u8]) -> Next<Arrived> {
         let Socket::Udp(socket) = &self.socket else {
-            return None;
+            return Next::Nobody;
         };
         match receive_from(socket.as_raw_fd(), room) {
-            Ok(arrived) => arrived,
-            Err(errno) => {
-                // An error that an earlier answer caused says nothing about what waits.
-                self.readable = errno != Errno::EAGAIN;
-                None
-            }
+            Ok(Some(arrived)) => Next::Client(arrived),
+            Err(Errno::EAGAIN) => Next::Nobody,
+            Err(Errno::ENOMEM | Errno::ENOBUFS) => Next::Short,
+            // An error that an earlier answer caused says nothing about what waits.
+            Ok(None) | Err(_) => Next::Gone,
         }
     }
 
@@ -146,6 +168,25 @@ impl Listener {
             Some(&SockaddrIn::from(client)),
         );
     }
+}
+
+/// Ends a client's connection at once, so that it is not taken for one that was served.
+pub(super) fn refuse(stream: &TcpStream) {
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // A socket that cannot be told closes in order; the client sees the end all the same.
+    let _ = setsockopt(&stream.as_fd(), sockopt::Linger, &at_once);
+}
+
+fn bound_tcp(at: SocketAddrV4) -> io::Result<TcpListener> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    // Clients of before may still be closing (TIME_WAIT).
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(at))?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 fn bound_udp(at: SocketAddrV4) -> io::Result<OwnedFd> {

@@ -17,13 +17,15 @@ mod arena;
 mod datagram;
 mod inward;
 mod listener;
+mod listeners;
 mod memory;
 mod tcp;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, event::Event};
@@ -32,14 +34,12 @@ use pontoon_nat::ConnId;
 use pontoon_packet::build::Packet;
 use pontoon_packet::parse::tcp_flags;
 use pontoon_packet::{Endpoint, Facts, Frame, Ip, L4, MacAddr, Timestamp, icmp, parse};
-use std::collections::HashMap;
 
 pub(super) use self::arena::Arena;
 use self::arena::ETHERNET;
 use self::datagram::DatagramFlow;
-use self::inward::FIRST_LISTENER;
-use self::listener::Listener;
-pub use self::listener::Publication;
+pub use self::listener::{HostSocket, Publication};
+use self::listeners::{FIRST_LISTENER, Listeners};
 use self::memory::Memory;
 use self::tcp::{Ends, Step, TcpFlow};
 use super::worker::WAKE;
@@ -59,11 +59,9 @@ enum Carrier {
 /// A client of a published UDP port.
 #[derive(Clone, Copy, Debug)]
 struct PublishedFlow {
-    /// Place of the listener that speaks for it.
-    listener: usize,
-    client: std::net::SocketAddrV4,
+    client: SocketAddrV4,
     /// The host's address that the client used.
-    local: std::net::Ipv4Addr,
+    local: Ipv4Addr,
 }
 
 #[derive(Debug)]
@@ -71,6 +69,8 @@ struct Flow {
     id: ConnId,
     from: PortId,
     carrier: Carrier,
+    /// Place of the listener that it came by, if a client has begun it.
+    listener: Option<usize>,
     /// Stands in the list of those to be served.
     touched: bool,
     /// The timer that is set; there is none that is later.
@@ -93,7 +93,9 @@ pub(super) struct Notice {
 pub(super) struct UserUplink {
     registry: Registry,
     flows: Vec<Option<Flow>>,
-    listeners: Vec<Option<Listener>>,
+    listeners: Listeners,
+    /// Addresses that stand for the host's loopback.
+    loopbacks: HashSet<IpAddr>,
     /// TCP flows by container.
     relayed: HashMap<PortId, usize>,
     touched: VecDeque<u32>,
@@ -112,6 +114,8 @@ pub(super) struct UserUplink {
     open: usize,
     /// Frames for containers.
     pub(super) arena: Arena,
+    /// Room for what opens one flow, beside the frames that wait.
+    scratch: Arena,
     notices: Vec<Notice>,
     /// It was said once that pings cannot be carried.
     pings_refused: bool,
@@ -123,7 +127,8 @@ impl UserUplink {
         Self {
             registry,
             flows: Vec::new(),
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
+            loopbacks: HashSet::new(),
             relayed: HashMap::new(),
             touched: VecDeque::new(),
             alarms: BinaryHeap::new(),
@@ -135,6 +140,7 @@ impl UserUplink {
             refused: 0,
             open: 0,
             arena: Arena::new(),
+            scratch: Arena::small(),
             notices: Vec::new(),
             pings_refused: false,
         }
@@ -156,17 +162,19 @@ impl UserUplink {
         }
         let arena = &mut self.arena;
         let flow = self.flows.get_mut(id.slot as usize);
-        match flow.and_then(Option::as_mut).map(|flow| &mut flow.carrier) {
-            Some(Carrier::Tcp(flow)) => flow.receive(now, datagram, arena),
-            Some(Carrier::Datagram(flow)) => flow.receive(datagram, ip, frame.offload),
-            Some(Carrier::Published(flow)) => {
+        let Some(flow) = flow.and_then(Option::as_mut).filter(|flow| flow.id == id) else {
+            return;
+        };
+        match &mut flow.carrier {
+            Carrier::Tcp(flow) => flow.receive(now, datagram, arena),
+            Carrier::Datagram(flow) => flow.receive(datagram, ip, frame.offload),
+            Carrier::Published(client) => {
                 let start = ip.l4_start() - usize::from(ip.start) + UDP_HEADER;
-                if let Some(Some(listener)) = self.listeners.get(flow.listener) {
-                    listener.answer(flow.client, flow.local, &datagram[start..]);
+                if let Some(listener) = flow.listener.and_then(|at| self.listeners.get(at)) {
+                    listener.answer(client.client, client.local, &datagram[start..]);
                 }
                 return;
             }
-            None => return,
         }
         self.touch(id.slot);
     }
@@ -178,7 +186,7 @@ impl UserUplink {
             return false;
         }
         if let Some(at) = token.0.checked_sub(FIRST_LISTENER) {
-            self.note_listener(at, event);
+            self.listeners.note(at);
             return true;
         }
         let Some(slot) = token.0.checked_sub(FIRST_TOKEN) else {
@@ -211,25 +219,25 @@ impl UserUplink {
 
     /// Flows wait to be served.
     pub(super) fn is_ready(&self) -> bool {
-        !self.touched.is_empty() || self.has_clients()
+        !self.touched.is_empty() || self.listeners.has_clients()
     }
 
     /// There are host sockets.
     pub(super) fn is_used(&self) -> bool {
-        self.open > 0 || self.listeners.iter().any(Option::is_some)
+        self.open > 0 || self.listeners.len() > 0
     }
 
     /// When `serve` next has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
+        alarm.into_iter().chain(self.listeners.poll_timeout()).min()
     }
 
     /// What there is and what happened, by name.
     pub(super) fn counters(&self) -> Vec<(String, u64)> {
-        let listeners = self.listeners.iter().flatten().count();
         [
             ("user.flows", self.open as u64),
-            ("user.listeners", listeners as u64),
+            ("user.listeners", self.listeners.len() as u64),
             ("user.refused", self.refused),
             ("user.broken", self.broken),
         ]
@@ -271,26 +279,46 @@ impl UserUplink {
 
     fn open(&mut self, id: ConnId, from: PortId, datagram: &[u8], ip: &Ip) {
         let Some(ends) = ends(ip) else { return };
+        let to = self.host_end(ends.far);
         let carrier = match ip.l4 {
-            L4::Tcp(_) if begins(ip) => match TcpFlow::connect(ends, datagram) {
+            L4::Tcp(_) if begins(ip) => match TcpFlow::connect(ends, to, datagram) {
                 Ok(flow) => Carrier::Tcp(Box::new(flow)),
                 Err(error) => {
                     self.refused += 1;
-                    return self.tell(from, datagram, tcp::not_begun(&error));
+                    return self.tell(from, datagram, tcp::refusal(&error));
                 }
             },
             // A connection that is not known any more.
             L4::Tcp(_) => return self.reset(datagram),
-            _ => match DatagramFlow::open(ip, ends) {
+            _ => match DatagramFlow::open(ip, ends, to) {
                 Some(Ok(flow)) => Carrier::Datagram(Box::new(flow)),
                 Some(Err(errno)) => return self.tell_no_socket(from, datagram, ip, errno),
                 None => return,
             },
         };
-        self.place(id, from, carrier);
+        self.place(id, from, carrier, None);
     }
 
-    fn place(&mut self, id: ConnId, from: PortId, mut carrier: Carrier) {
+    /// From now on this address stands for the host's loopback.
+    pub(super) fn open_loopback(&mut self, address: IpAddr) {
+        self.loopbacks.insert(address);
+    }
+
+    /// It no longer does. Flows that are under way go on.
+    pub(super) fn close_loopback(&mut self, address: IpAddr) {
+        self.loopbacks.remove(&address);
+    }
+
+    /// What the host calls an endpoint of which a container speaks.
+    fn host_end(&self, far: Endpoint) -> Endpoint {
+        if self.loopbacks.contains(&far.addr) {
+            Endpoint::new(Ipv4Addr::LOCALHOST.into(), far.port)
+        } else {
+            far
+        }
+    }
+
+    fn place(&mut self, id: ConnId, from: PortId, mut carrier: Carrier, listener: Option<usize>) {
         let slot = id.slot as usize;
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);
@@ -323,6 +351,7 @@ impl UserUplink {
             id,
             from,
             carrier,
+            listener,
             touched: false,
             alarm: None,
         });
@@ -469,16 +498,12 @@ impl UserUplink {
                  net.ipv4.ping_group_range"
             );
         }
-        let step = match errno {
-            Errno::EACCES | Errno::EPERM => {
-                Step::Unreachable(icmp::Error::AdministrativelyProhibited)
-            }
-            other => match tcp::not_begun(&io::Error::from(other)) {
-                Step::Refused => Step::Unreachable(icmp::Error::HostUnreachable),
-                step => step,
-            },
+        let error = match tcp::refusal(&io::Error::from(errno)) {
+            Step::Unreachable(error) => error,
+            // Short of descriptors, memory or ports (RFC 5508 REQ-8).
+            _ => icmp::Error::AdministrativelyProhibited,
         };
-        self.tell(port, datagram, step);
+        self.tell(port, datagram, Step::Unreachable(error));
     }
 
     /// Answers a segment of a connection that there is not (RFC 9293 §3.10.7.1).
@@ -494,7 +519,7 @@ impl UserUplink {
         if tcp.flags & tcp_flags::RST != 0 {
             return;
         }
-        let (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) = (ip.dst, ip.src) else {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.dst, ip.src) else {
             return;
         };
         let taken = ip.payload_len() as u32 - u32::from(tcp.header_len)

@@ -83,9 +83,9 @@ pub(super) struct TcpFlow {
 }
 
 impl TcpFlow {
-    /// Starts to connect to the far end; the container's SYN waits.
-    pub(super) fn connect(ends: Ends, syn: &[u8]) -> io::Result<Self> {
-        let stream = TcpStream::connect(SocketAddr::new(ends.far.addr, ends.far.port))?;
+    /// Starts to connect to the far end, which the host knows as `to`; the container's SYN waits.
+    pub(super) fn connect(ends: Ends, to: Endpoint, syn: &[u8]) -> io::Result<Self> {
+        let stream = TcpStream::connect(SocketAddr::new(to.addr, to.port))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             connection: None,
@@ -167,6 +167,13 @@ impl TcpFlow {
     pub(super) fn open(&mut self, now: Timestamp, arena: &mut Arena) {
         if let Some(connection) = &mut self.connection {
             connection.transmit(now, arena);
+        }
+    }
+
+    /// Ends the connection: the next `serve` tells both sides.
+    pub(super) fn abort(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.abort();
         }
     }
 
@@ -385,8 +392,9 @@ impl HostEnd {
     }
 }
 
-/// What the container is told when the host's connect fails.
-fn refusal(error: &io::Error) -> Step {
+/// What the container is told when the host's connect fails, or when there is no socket for it: a reset,
+/// which no limit holds back as it does ICMP errors, unless the way is at fault.
+pub(super) fn refusal(error: &io::Error) -> Step {
     match error.raw_os_error() {
         Some(libc::ENETUNREACH | libc::ENETDOWN) => {
             Step::Unreachable(icmp::Error::NetworkUnreachable)
@@ -399,15 +407,5 @@ fn refusal(error: &io::Error) -> Step {
         }
         Some(libc::ETIMEDOUT) => Step::Over,
         _ => Step::Refused,
-    }
-}
-
-/// What the container is told when no socket can be made for it.
-pub(super) fn not_begun(error: &io::Error) -> Step {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
-            Step::Unreachable(icmp::Error::AdministrativelyProhibited)
-        }
-        _ => refusal(error),
     }
 }

@@ -1,23 +1,19 @@
 //! Containers: plugging namespaces in and out.
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ipnet::IpNet;
-use pontoon_nat::{Owner, Published};
-use pontoon_packet::Endpoint;
-use pontoon_packet::parse::protocol::TCP;
+use pontoon_nat::Owner;
 
+use super::ports::{Claims, Opening, opening};
 use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, unix_time};
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, RemoveMode, Reply};
-use crate::control::state::{Container, Network, Phase, UplinkSpec};
+use crate::control::state::{Container, Network, Phase};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
 use crate::io::process::Process;
-use crate::io::user::Publication;
-use crate::io::worker::Worker;
 
 impl Control {
     pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
@@ -30,11 +26,12 @@ impl Control {
             return Err(Invalid::new("request", what));
         }
         let created = unix_time();
+        let mut claims = Claims::none(&self.state.network(&spec.network)?.uplink);
         let container = self
             .state
-            .create_container(spec, created, random()?)?
+            .create_container(spec, created, random()?, &mut claims)?
             .clone();
-        let plugged = self.plug(&container, &target).and_then(|()| {
+        let plugged = self.plug(&container, &target, claims).and_then(|()| {
             let Some((first, monitor)) = processes else {
                 return Ok(());
             };
@@ -54,7 +51,7 @@ impl Control {
         Ok(Reply::Container(self.state.container_view(&container)?))
     }
 
-    pub(super) fn plug(&mut self, container: &Container, target: &OwnedFd) -> Outcome<()> {
+    fn plug(&mut self, container: &Container, target: &OwnedFd, claims: Claims) -> Outcome<()> {
         let network = self.state.network(&container.network)?.clone();
         let address = IpNet::new(container.address.into(), network.subnet.prefix_len());
         let spec = Plug {
@@ -71,7 +68,8 @@ impl Control {
             .request(request, &[target.as_fd()])
             .map_err(broken)?;
         let place = self.place(container.port, reply, fds)?;
-        self.add_port(container, &network, place)
+        let opening = opening(container, &network, &container.publish, claims);
+        self.add_port(container, &network, place, opening)
     }
 
     /// Notes where the engine's end of an interface lies.
@@ -95,11 +93,12 @@ impl Control {
         Ok(place)
     }
 
-    pub(super) fn add_port(
+    fn add_port(
         &self,
         container: &Container,
         network: &Network,
         place: Place,
+        opening: Opening,
     ) -> Outcome<()> {
         let port = container.port;
         let guard = if container.spec.unguarded {
@@ -115,24 +114,10 @@ impl Control {
             mtu: network.mtu,
             guard,
         };
-        let published: Vec<_> = published(container).collect();
-        let by_sockets = network.uplink == UplinkSpec::User;
-        let (subnet, gateway) = (network.subnet.into(), network.gateway.into());
         let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
         self.ask(move |w, _| {
             w.datapath().add_port(config).map_err(broken)?;
-            for published in published {
-                if by_sockets {
-                    let port = Publication {
-                        published,
-                        subnet,
-                        gateway,
-                    };
-                    bind(w, port)?;
-                } else {
-                    w.datapath().publish(published).map_err(broken)?;
-                }
-            }
+            opening.carry_out(w)?;
             w.connect(port, socket, place.ifindex);
             Ok(())
         })?
@@ -231,39 +216,4 @@ impl Control {
         self.state.forget(&container.name);
         Ok(Reply::Done)
     }
-}
-
-/// Waits on a port of the host's, or says why that cannot be.
-fn bind(worker: &mut Worker, port: Publication) -> Outcome<()> {
-    let Published {
-        protocol,
-        addr,
-        port: number,
-        ..
-    } = port.published;
-    worker.publish(port).map_err(|error| {
-        let kind = if protocol == TCP { "tcp" } else { "udp" };
-        let why = match error.kind() {
-            ErrorKind::AddrInUse => "address already in use by another process".to_owned(),
-            ErrorKind::AddrNotAvailable => "the host has no such address".to_owned(),
-            ErrorKind::PermissionDenied => {
-                format!("ports below net.ipv4.ip_unprivileged_port_start need a privilege: {error}")
-            }
-            _ => error.to_string(),
-        };
-        let what = format!("Bind for {addr}:{number}/{kind} failed: {why}");
-        Invalid::new("--publish", what)
-    })
-}
-
-fn published(container: &Container) -> impl Iterator<Item = Published> {
-    container.publish.iter().filter_map(|spec| {
-        Some(Published {
-            protocol: spec.protocol,
-            addr: spec.address,
-            port: spec.host?,
-            target: Endpoint::new(container.address.into(), spec.container),
-            owner: Owner(container.port.0),
-        })
-    })
 }

@@ -7,6 +7,7 @@ mod containers;
 mod ends;
 mod glance;
 mod networks;
+mod ports;
 mod uplinks;
 
 use std::collections::HashMap;
@@ -173,6 +174,8 @@ impl Control {
             }
             Request::Stop { .. } => return Err(unexpected()),
             Request::Remove { name, mode } => self.remove(&name, mode)?,
+            Request::Publish { name, ports } => self.publish(&name, &ports)?,
+            Request::Unpublish { name, ports } => self.unpublish(&name, &ports)?,
             Request::CreateNetwork(spec) => self.create_network(&spec)?,
             Request::Networks => {
                 let views = self.state.networks().map(|n| self.state.network_view(n));

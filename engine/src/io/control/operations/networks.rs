@@ -1,9 +1,11 @@
 //! Networks, and the host's place on them.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::{Control, Outcome, broken, random, unexpected};
-use crate::config::{NetworkConfig, Outside, PortId};
+use crate::config::{ConfigError, NetworkConfig, Outside, PortId};
 use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply};
 use crate::control::state::{DEFAULT_NETWORK, HostPort, Network, UplinkSpec};
@@ -42,9 +44,17 @@ impl Control {
             gateway_mac: network.gateway_mac(),
             mtu: network.mtu,
             outside,
+            host_loopback: network.host_loopback.map(IpAddr::V4),
         };
-        self.ask(move |w, _| w.datapath().add_network(config))?
-            .map_err(broken)?;
+        self.ask(move |w, _| {
+            let loopback = config.host_loopback;
+            w.datapath().add_network(config)?;
+            if let Some(address) = loopback {
+                w.open_loopback(address);
+            }
+            Ok(())
+        })?
+        .map_err(|error: ConfigError| broken(error))?;
         match network.host_port {
             None => Ok(()),
             Some(HostPort::Veth) => self.plug_host(network),
@@ -56,10 +66,13 @@ impl Control {
         if let Some(port) = self.host_ports.remove(&network.name) {
             self.unplug(port);
         }
-        let number = network.number;
-        let _ = self
-            .worker
-            .call(move |w, _| w.datapath().remove_network(number));
+        let (number, loopback) = (network.number, network.host_loopback);
+        let _ = self.worker.call(move |w, _| {
+            if let Some(address) = loopback {
+                w.close_loopback(address.into());
+            }
+            w.datapath().remove_network(number)
+        });
         if let UplinkSpec::Device(interface) = &network.uplink {
             self.leave_uplink(interface);
         }
@@ -108,7 +121,7 @@ impl Control {
             w.connect(port, socket, ifindex);
             Ok(())
         })?
-        .map_err(|error: crate::config::ConfigError| broken(error))
+        .map_err(|error: ConfigError| broken(error))
     }
 }
 
