@@ -134,8 +134,8 @@ impl Listeners {
         }
     }
 
-    /// Places at which clients may wait, those included that have waited long enough. Each is given
-    /// back by [`more`](Self::more), or has nobody left.
+    /// Places at which clients may wait, those included that have waited long enough. One that was not
+    /// emptied is to be [noted](Self::note) again.
     pub(super) fn ready(&mut self, now: Timestamp) -> Vec<usize> {
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;

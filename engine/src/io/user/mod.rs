@@ -10,8 +10,8 @@
 //!
 //! A flow stands in the slot that its connection has in the connection table, which admits it before
 //! a socket is made, bounds, ages and evicts it; what the table has let go of is dropped here
-//! ([`UserUplink::end`]), and with it everything that it held. Frames for containers are made in an
-//! [`Arena`] and go through the same function as every other frame.
+//! (`UserUplink::end`), and with it everything that it held. Frames for containers are made in an
+//! `Arena` and go through the same function as every other frame.
 
 mod arena;
 mod datagram;
