@@ -353,6 +353,45 @@ site_tests! {|site|
         assert_eq!(other.state(), "alive");
     }
 
+    /// PUB-17.
+    fn a_port_at_which_nothing_listens_yet_is_no_trap {
+        site.run("run -d --name web -p 8080:80 -p 8080:80/udp -- sleep 60");
+        let start = Instant::now();
+        assert_eq!(ask_from_outside("tcp", 8080), "ConnectionResetError");
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        let client = format!("ip netns exec ext {PYTHON} hold udp {HOST} 8080");
+        let mut client = Background::hold(&client);
+        assert_ne!(client.state(), "alive");
+        let serve = format!("exec web -- {PYTHON} serve /run/ready 0.0.0.0 80");
+        let _server = Background::start(&site.pontoon(&serve));
+        wait_for(|| fs::exists("/run/ready").unwrap_or(false), "the server");
+        assert_eq!(client.state(), "alive", "the next datagram arrives");
+        assert_eq!(ask_from_outside("tcp", 8080), OUTSIDE);
+    }
+
+    /// PUB-20.
+    fn publishing_again_and_again_leaves_nothing_behind {
+        site.serve("one", "", "80");
+        site.serve("two", "", "81");
+        let engine = site.engine();
+        let files = || fs::read_dir(format!("/proc/{engine}/fd")).expect("it runs").count();
+        std::thread::sleep(Duration::from_millis(300));
+        let before = files();
+        for _ in 0..20 {
+            // Each serves a port of its own: at a wrong target nobody would answer.
+            for (name, port) in [("one", 80), ("two", 81)] {
+                site.run(&format!("publish {name} 8080:{port} 8080:{port}/udp"));
+                for kind in ["tcp", "udp"] {
+                    assert_eq!(ask_from_outside(kind, 8080), OUTSIDE);
+                }
+                site.run(&format!("unpublish {name} 8080:{port} 8080:{port}/udp"));
+            }
+        }
+        assert_eq!(ask_from_outside("tcp", 8080), REFUSED);
+        // One is kept for refusing clients with.
+        wait_for(|| files() <= before + 1, "all sockets to go");
+    }
+
     /// PUB-07.
     fn a_thousand_ports_cost_no_process_and_little_memory {
         const PORTS: u64 = 2000;
