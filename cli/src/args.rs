@@ -118,6 +118,12 @@ pub(crate) struct Join {
     /// Publish ports: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`, ranges as 8000-8010:80-90
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<String>,
+    /// Add a name by which others of the network find the container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network_alias: Vec<String>,
+    /// Ask this name server instead of the host's
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<IpAddr>,
     /// Do not check the container's source addresses
     #[arg(long, hide = true)]
     pub(crate) no_guard: bool,
@@ -139,6 +145,15 @@ pub(crate) struct Run {
     /// Add a line to /etc/hosts: NAME:ADDRESS, or NAME:host-gateway for the host's
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
+    /// What the container calls itself
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Try this domain behind short names; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Set an option of resolv.conf(5)
+    #[arg(long, value_name = "OPTION", visible_alias = "dns-opt")]
+    pub(crate) dns_option: Vec<String>,
     /// Set an environment variable: NAME=VALUE
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,

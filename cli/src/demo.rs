@@ -286,6 +286,7 @@ fn attach(
         monitor: None,
         remove: true,
         unguarded: false,
+        naming: Default::default(),
     };
     let (reply, _) = client.exchange(&Request::Attach(spec), &[target.as_fd()])?;
     match reply {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pontoon_engine::control::api::{
-    AttachSpec, HostLoopback, NetworkSpec, RemoveMode, Reply, Request,
+    AttachSpec, HostLoopback, Naming, NetworkSpec, RemoveMode, Reply, Request,
 };
 use pontoon_engine::io::control::transport::runtime_directory;
 
@@ -160,6 +160,11 @@ fn attach(args: Attach) -> Result<u8, Failure> {
         monitor: None,
         remove: true,
         unguarded: args.join.no_guard,
+        naming: Naming {
+            hostname: None,
+            aliases: args.join.network_alias,
+            servers: args.join.dns,
+        },
     };
     let fds = [std::os::fd::AsFd::as_fd(&target)];
     let (reply, _) = client.exchange(&Request::Attach(spec), &fds)?;

@@ -15,6 +15,9 @@ use crate::drop::DropReason;
 use crate::output::Hop;
 use crate::route::{InterfaceId, Route};
 
+/// The port of the gateway's name server (RFC 1035 §4.2).
+const NAME_SERVER: u16 = 53;
+
 /// How a datagram came in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
@@ -144,10 +147,10 @@ impl Datapath {
         } else if matches!(ip.l4, L4::Icmp(header) if icmp::is_error(header.kind)) {
             self.route_error(now, arrival, frame, facts, out)
         } else {
-            match self
-                .nat
-                .lookup(now, ip, || self.is_local(arrival.interface, ip.dst))
-            {
+            match self.nat.lookup(now, ip, || {
+                self.is_local(arrival.interface, ip.dst)
+                    && !self.asks_for_names(arrival.interface, ip)
+            }) {
                 Ok(Lookup::Known { id, direction }) => {
                     self.known_flow(now, arrival, (id, direction), frame, facts, out)
                 }
@@ -213,6 +216,9 @@ impl Datapath {
         let Some(ip) = facts.ip() else {
             return Err(DropReason::NotRouted.into());
         };
+        if self.asks_for_names(arrival.interface, ip) {
+            return self.admit_query(now, arrival, pending, frame, facts, out);
+        }
         if !pending.is_published() && self.is_local(arrival.interface, ip.dst) {
             return self.serve(arrival, frame, facts, out);
         }
@@ -240,6 +246,43 @@ impl Datapath {
             facts,
             out,
         )
+    }
+
+    /// A query to the gateway's name server, which answers on every network, internal ones included.
+    fn asks_for_names(&self, from: InterfaceId, ip: &Ip) -> bool {
+        let port = match ip.l4 {
+            L4::Tcp(header) => header.dst_port,
+            L4::Udp(header) => header.dst_port,
+            L4::Icmp(_) | L4::Fragment | L4::Other => return false,
+        };
+        port == NAME_SERVER && self.user_port.is_some() && self.is_gateway(from, ip.dst)
+    }
+
+    /// Lets a client of the name server in, whose end is among the host's own sockets.
+    fn admit_query(
+        &mut self,
+        now: Timestamp,
+        arrival: Arrival,
+        pending: Pending,
+        frame: &mut Frame<'_>,
+        facts: &Facts,
+        out: &mut impl Transmit,
+    ) -> Result<(), Failure> {
+        let Some(ip) = facts.ip() else {
+            return Err(DropReason::NotRouted.into());
+        };
+        let owner = Owner(arrival.ingress.0);
+        let id = self
+            .nat
+            .admit(now, pending, SourceNat::Relayed, owner, frame, ip)
+            .map_err(report_lack_of_room)?;
+        let hop = Hop {
+            interface: InterfaceId::User,
+            next: ip.dst,
+        };
+        let flow = Some((id, Direction::Original));
+        let untranslated = Default::default();
+        self.carry(now, arrival, hop, untranslated, flow, frame, facts, out)
     }
 
     /// The container behind a next hop.
@@ -272,6 +315,9 @@ impl Datapath {
         let Some(ip) = facts.ip() else {
             return Err(DropReason::NotRouted.into());
         };
+        if self.is_gateway(arrival.interface, ip.dst) {
+            return Err(DropReason::NoService.into());
+        }
         let hop = self.route(arrival.interface, ip.dst)?;
         self.carry(
             now,

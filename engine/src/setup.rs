@@ -326,10 +326,9 @@ impl Datapath {
         self.nat.ended()
     }
 
-    /// Ends a connection.
+    /// Ends a connection that needs its place no longer.
     pub fn end(&mut self, id: ConnId) {
         self.nat.end(id);
-        self.cache.bump_epoch();
     }
 
     /// Publishes a container's port.

@@ -61,7 +61,8 @@ fn enter_container(pid: Pid) -> Result<(), Failure> {
         let path = format!("/proc/{pid}/ns/{kind}");
         std::fs::File::open(&path).map_err(|error| Failure::own(&path, error))
     };
-    let (user, net, mount) = (open("user")?, open("net")?, open("mnt")?);
+    let (user, net) = (open("user")?, open("net")?);
+    let (mount, uts) = (open("mnt")?, open("uts")?);
     let own = std::fs::metadata("/proc/self/ns/user")?;
     let same = std::os::unix::fs::MetadataExt::ino(&own)
         == std::os::unix::fs::MetadataExt::ino(&user.metadata()?);
@@ -69,6 +70,8 @@ fn enter_container(pid: Pid) -> Result<(), Failure> {
         user: (!same).then_some(user.as_fd()),
         net: Some(net.as_fd()),
     })?;
+    nix::sched::setns(uts, nix::sched::CloneFlags::CLONE_NEWUTS)
+        .map_err(|error| Failure::own("enter the UTS namespace", error))?;
     nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(|error| Failure::own("enter the mount namespace", error))?;
     // Entering it leads to its root, where a directory that is not there any more leaves the command.

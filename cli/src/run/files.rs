@@ -7,26 +7,44 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pontoon_engine::control::api::ContainerView;
+use pontoon_engine::control::naming;
+use pontoon_names::ResolvConf;
 
-use super::HOST_GATEWAY;
+use super::{Becoming, HOST_GATEWAY};
 use crate::client::Failure;
 
-/// Names of the host, where its loopback is open; the second one is Docker's.
-const HOST_NAMES: [&str; 2] = ["host.pontoon.internal", "host.docker.internal"];
+/// The host's own.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Writes a container's `/etc/hosts` and `/etc/resolv.conf` into `directory`. Returns what each replaces,
-/// and its path.
+/// What was said about a container's resolver; where nothing was said, it is as the host's.
+pub(super) struct Resolver {
+    /// Whom it asks.
+    pub(super) servers: Vec<IpAddr>,
+    /// Domains that are tried behind short names.
+    pub(super) search: Vec<String>,
+    /// Options of resolv.conf(5).
+    pub(super) options: Vec<String>,
+}
+
+/// Writes a container's `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` into `directory`. Returns
+/// what each replaces, and its path.
 pub(super) fn write(
     directory: &Path,
     view: &ContainerView,
-    add_host: &[(String, String)],
+    becoming: &Becoming,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let hosts = write_file(directory, "hosts", &hosts(view, add_host))?;
-    let resolvers = write_file(directory, "resolv.conf", &resolvers())?;
-    Ok(vec![
-        ("/etc/hosts".to_owned(), hosts),
-        ("/etc/resolv.conf".to_owned(), resolvers),
-    ])
+    let files = [
+        ("hosts", hosts(view, &becoming.add_host)),
+        ("hostname", format!("{}\n", view.hostname)),
+        ("resolv.conf", resolv_conf(view, &becoming.resolver)),
+    ];
+    let write = |(name, content): (&str, String)| {
+        Ok((
+            format!("/etc/{name}"),
+            write_file(directory, name, &content)?,
+        ))
+    };
+    files.into_iter().map(write).collect()
 }
 
 fn write_file(directory: &Path, name: &str, content: &str) -> Result<String, Failure> {
@@ -45,9 +63,9 @@ fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
         String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let (address, name) = (container.address.addr(), &container.name);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "{address}\t{name}");
+    let _ = writeln!(text, "{address}\t{name} {}", container.hostname);
     if let Some(loopback) = container.host_loopback {
-        let _ = writeln!(text, "{loopback}\t{}", HOST_NAMES.join(" "));
+        let _ = writeln!(text, "{loopback}\t{}", naming::HOST_NAMES.join(" "));
     }
     let host = container.host_loopback.unwrap_or(container.gateway);
     let host = host.to_string();
@@ -62,38 +80,25 @@ fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
     text
 }
 
-/// The host's resolvers, as far as containers can reach them. Where only systemd-resolved's own listener
-/// is named, those that it asks, as Docker does.
-fn resolvers() -> String {
-    const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
-    let read = |path: &str| without_loopback(&fs::read_to_string(path).unwrap_or_default());
-    let own = read("/etc/resolv.conf");
-    if names_a_server(&own) {
-        return own;
-    }
-    let upstream = read(UPSTREAM);
-    if names_a_server(&upstream) {
-        upstream
+/// `/etc/resolv.conf`: the gateway, whose name server asks the servers that were given or the host's,
+/// unless only the container can reach them.
+fn resolv_conf(container: &ContainerView, resolver: &Resolver) -> String {
+    // A host without the file has nothing to add.
+    let host = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    // Interfaces mean something only in name servers, and those are not taken over.
+    let host = ResolvConf::parse(&host, |_| None);
+    let gateway = [container.gateway];
+    let servers = if naming::are_inside(&resolver.servers, &container.address.trunc()) {
+        &resolver.servers[..]
     } else {
-        own
-    }
-}
-
-fn names_a_server(resolvers: &str) -> bool {
-    let keyword = |line: &str| line.split_whitespace().next() == Some("nameserver");
-    resolvers.lines().any(keyword)
-}
-
-/// `/etc/resolv.conf` as Docker gives it to containers of the default bridge: without resolvers that
-/// listen on the host's loopback, where the container cannot reach them.
-fn without_loopback(own: &str) -> String {
-    let reachable = |line: &&str| {
-        let mut words = line.split_whitespace();
-        let server = words.next() == Some("nameserver");
-        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-        !(server && address.is_some_and(|address| address.is_loopback()))
+        &gateway
     };
-    own.lines()
-        .filter(reachable)
-        .fold(String::new(), |text, line| text + line + "\n")
+    let search = given(&resolver.search);
+    host.for_container(servers, search, given(&resolver.options))
+        .to_string()
+}
+
+/// What was said, if anything was.
+fn given(words: &[String]) -> Option<&[String]> {
+    (!words.is_empty()).then_some(words)
 }

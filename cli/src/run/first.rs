@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::getppid;
+use nix::unistd::{getppid, sethostname};
 use pontoon_engine::io::fdpass::Channel;
 use pontoon_engine::io::namespace::{
     Inside, become_root_of_new_user_namespace, bring_loopback_up, enter, new_network_namespace,
@@ -21,8 +21,10 @@ use crate::client::Failure;
 /// What the monitor tells the first process once it is plugged in.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Plugged {
-    /// Files that replace `/etc/hosts` and `/etc/resolv.conf`.
+    /// Files that replace `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
     pub(super) files: Vec<(String, String)>,
+    /// What the container calls itself.
+    pub(super) hostname: String,
     /// Name of the interface.
     pub(super) ifname: String,
 }
@@ -45,6 +47,7 @@ pub(super) fn run(
     for (path, replacement) in &plugged.files {
         replace(Path::new(path), Path::new(replacement))?;
     }
+    sethostname(&plugged.hostname).map_err(|error| Failure::own("--hostname", error))?;
     set_sysctls(&plugged.ifname);
     if let Some(directory) = &becoming.workdir {
         std::env::set_current_dir(directory)
@@ -67,8 +70,8 @@ fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
         become_root_of_new_user_namespace()?;
     }
     new_network_namespace()?;
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|error| Failure::own("make a mount namespace", error))?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
+        .map_err(|error| Failure::own("make a mount and a UTS namespace", error))?;
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(|error| Failure::own("make mounts private", error))?;

@@ -22,7 +22,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use pontoon_engine::control::api::{AttachSpec, Reply, Request};
+use pontoon_engine::control::api::{AttachSpec, Naming, Reply, Request};
 use pontoon_engine::io::namespace::{Inside, enter};
 
 use crate::args::{Host, Run, publish};
@@ -45,6 +45,7 @@ struct Becoming {
     environment: Vec<(String, String)>,
     workdir: Option<std::path::PathBuf>,
     add_host: Vec<(String, String)>,
+    resolver: files::Resolver,
 }
 
 /// `run`.
@@ -52,6 +53,11 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
     let becoming = Becoming {
         environment: pairs("--env", &args.env, '=')?,
         add_host: hosts(&args.add_host)?,
+        resolver: files::Resolver {
+            servers: args.join.dns.clone(),
+            search: words("--dns-search", args.dns_search)?,
+            options: words("--dns-option", args.dns_option)?,
+        },
         workdir: args.workdir,
         command: args.command,
     };
@@ -67,6 +73,11 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
         monitor: None,
         remove: args.rm,
         unguarded: args.join.no_guard,
+        naming: Naming {
+            hostname: args.hostname,
+            aliases: args.join.network_alias,
+            servers: args.join.dns,
+        },
     };
     if args.detach {
         start::close_inherited()?;
@@ -127,6 +138,18 @@ fn hosts(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
         }
     }
     Ok(hosts)
+}
+
+/// Checks what becomes words of a line in a file.
+fn words(field: &str, words: Vec<String>) -> Result<Vec<String>, Failure> {
+    let is_word = |word: &&String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic());
+    match words.iter().find(|word| !is_word(word)) {
+        None => Ok(words),
+        Some(other) => {
+            let why = format!("{}: expected one word of ASCII", other.escape_default());
+            Err(Failure::own(field, why))
+        }
+    }
 }
 
 /// Splits `NAME=VALUE` arguments.

@@ -218,7 +218,8 @@ fn settle_in(
     files: &Path,
 ) -> Result<(), Failure> {
     let plugged = Plugged {
-        files: files::write(files, view, &becoming.add_host)?,
+        files: files::write(files, view, becoming)?,
+        hostname: view.hostname.clone(),
         ifname: view.ifname.clone(),
     };
     Ok(first.send(&plugged, &[])?)

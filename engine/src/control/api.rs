@@ -137,6 +137,20 @@ pub struct AttachSpec {
     pub remove: bool,
     /// Do not check what it sends.
     pub unguarded: bool,
+    /// What it is called, and whom it asks for names.
+    #[serde(default)]
+    pub naming: Naming,
+}
+
+/// A container's part in its network's names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Naming {
+    /// What it calls itself; the digits of its id that are shown when it is not told.
+    pub hostname: Option<String>,
+    /// Names by which others of the network find it, besides its own.
+    pub aliases: Vec<String>,
+    /// Whom the name server asks for it instead of the host's resolvers.
+    pub servers: Vec<IpAddr>,
 }
 
 /// A network to make.
@@ -175,6 +189,8 @@ pub struct ContainerView {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// What it calls itself.
+    pub hostname: String,
     /// What runs in it; empty for namespaces that others made.
     pub command: String,
     /// Its first process, while it runs.

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod api;
 pub mod name;
+pub mod naming;
 pub mod publish;
 pub mod state;
 

@@ -20,7 +20,7 @@ use pontoon_nat::{ConnId, Owner, Published};
 use pontoon_packet::{Facts, Frame, Offload, Timestamp, parse};
 
 use super::packet_socket::{Binding, RingSize};
-use super::user::{HostSocket, Publication, UserUplink};
+use super::user::{HostSocket, NameServer, Publication, UserUplink};
 use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
 use crate::{Datapath, PortId, Transmit};
 
@@ -113,7 +113,7 @@ impl Worker {
         let worker = Self {
             datapath,
             wire: Wire::new(),
-            user: UserUplink::new(poll.registry().try_clone()?),
+            user: UserUplink::new(poll.registry().try_clone()?)?,
             poll,
             commands,
             origin: Instant::now(),
@@ -212,6 +212,11 @@ impl Worker {
     /// Stops to wait on the ports of the host's that lead to a container.
     pub fn unpublish_all(&mut self, owner: Owner) {
         self.user.unpublish_all(owner);
+    }
+
+    /// The name server on the gateways.
+    pub fn names(&mut self) -> &mut NameServer {
+        self.user.names()
     }
 
     /// Counters of the sockets.
@@ -335,6 +340,9 @@ impl Worker {
                 datapath.process(now, port, frame, &mut Ends { now, wire, user });
             });
             user.arena = arena;
+        }
+        for id in user.answered() {
+            datapath.end(id);
         }
         for notice in user.notices() {
             wire.send(|outbox| {

@@ -12,7 +12,8 @@ use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::address::Allocator;
 use crate::control::api::{AttachSpec, ContainerView};
-use crate::control::name::{check_name, generated, id, interface_name};
+use crate::control::name::{check_name, generated, id, interface_name, short_id};
+use crate::control::naming::check_naming;
 use crate::control::publish::PublishSpec;
 
 /// Whether a container runs.
@@ -54,6 +55,12 @@ impl Container {
     pub fn host_ifname(&self) -> String {
         interface_name(&self.id)
     }
+
+    /// What it calls itself: as Docker, the digits of its id that are shown unless it was told.
+    pub fn hostname(&self) -> &str {
+        let told = self.spec.naming.hostname.as_deref();
+        told.unwrap_or_else(|| short_id(&self.id))
+    }
 }
 
 impl State {
@@ -77,6 +84,7 @@ impl State {
                 "interface names have at most 15 characters",
             ));
         }
+        check_naming(&spec.naming, &spec.network)?;
         let publish = self.choose_ports(&spec.network, &spec.publish, host)?;
         let wanted_mac = spec
             .mac
@@ -169,6 +177,7 @@ impl State {
         Ok(ContainerView {
             id: container.id.clone(),
             name: container.name.clone(),
+            hostname: container.hostname().to_owned(),
             command: container.spec.command.clone(),
             pid: container.spec.pid.filter(|_| exit_status.is_none()),
             state: state.to_owned(),

@@ -21,6 +21,7 @@ fn spec(name: &str) -> AttachSpec {
         monitor: None,
         remove: false,
         unguarded: false,
+        naming: Default::default(),
     }
 }
 

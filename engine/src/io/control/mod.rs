@@ -14,6 +14,7 @@
 mod directory;
 mod holder;
 mod operations;
+mod resolvers;
 mod seats;
 pub mod transport;
 mod watch;

@@ -59,6 +59,8 @@ impl UserUplink {
                     self.touch(slot as u32);
                 }
                 Carrier::Published(_) | Carrier::Datagram(_) => silent.push(flow.id),
+                // Nobody came by a listener to ask for a name.
+                Carrier::Query(_) | Carrier::Stream(_) => {}
             }
         }
         silent
@@ -133,7 +135,7 @@ impl UserUplink {
             listener::refuse(&stream);
             return None;
         };
-        let seed = self.next_seed();
+        let seed = self.seeds.next();
         let mut flow = TcpFlow::accept(now, stream, ends, region, seed);
         flow.open(now, &mut self.scratch);
         let opening = self.scratch.frames().next();
@@ -196,7 +198,8 @@ impl UserUplink {
     }
 }
 
-fn datagram(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<Vec<u8>> {
+/// A UDP datagram in a frame.
+pub(super) fn datagram(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<Vec<u8>> {
     let (IpAddr::V4(src), IpAddr::V4(dst)) = (from.addr, to.addr) else {
         return None;
     };
@@ -230,7 +233,7 @@ mod tests {
     fn uplink() -> (mio::Poll, UserUplink) {
         let poll = mio::Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        (poll, UserUplink::new(registry))
+        (poll, UserUplink::new(registry).unwrap())
     }
 
     fn publication() -> Publication {

@@ -19,11 +19,12 @@ mod inward;
 mod listener;
 mod listeners;
 mod memory;
+mod names;
+mod seeds;
 mod tcp;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -41,6 +42,9 @@ use self::datagram::DatagramFlow;
 pub use self::listener::{HostSocket, Publication};
 use self::listeners::{FIRST_LISTENER, Listeners};
 use self::memory::Memory;
+use self::names::{FIRST_UPSTREAM, Questions, Stream};
+pub use self::names::{NameServer, Participant};
+use self::seeds::Seeds;
 use self::tcp::{Ends, Step, TcpFlow};
 use super::worker::WAKE;
 use crate::PortId;
@@ -54,6 +58,10 @@ enum Carrier {
     Tcp(Box<TcpFlow>),
     Datagram(Box<DatagramFlow>),
     Published(PublishedFlow),
+    /// Datagrams to the name server.
+    Query(Questions),
+    /// A connection to the name server.
+    Stream(Box<Stream>),
 }
 
 /// A client of a published UDP port.
@@ -101,10 +109,9 @@ pub(super) struct UserUplink {
     touched: VecDeque<u32>,
     alarms: BinaryHeap<Reverse<(Timestamp, u32)>>,
     memory: Memory,
-    /// Keyed by the system (SipHash): what it makes of a count is an initial sequence number that
-    /// nobody can guess.
-    secret: RandomState,
-    seeds: u64,
+    /// Initial sequence numbers and ids that nobody can guess.
+    seeds: Seeds,
+    names: NameServer,
     relayed_bytes: usize,
     /// Connections whose TCP has panicked.
     broken: u64,
@@ -123,8 +130,13 @@ pub(super) struct UserUplink {
 
 impl UserUplink {
     /// No flows. Host sockets are waited for by the poll that `registry` belongs to.
-    pub(super) fn new(registry: Registry) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// No descriptor can be had.
+    pub(super) fn new(registry: Registry) -> io::Result<Self> {
+        let mut seeds = Seeds::default();
+        Ok(Self {
+            names: NameServer::new(registry.try_clone()?, &mut seeds),
             registry,
             flows: Vec::new(),
             listeners: Listeners::default(),
@@ -133,8 +145,7 @@ impl UserUplink {
             touched: VecDeque::new(),
             alarms: BinaryHeap::new(),
             memory: Memory::default(),
-            secret: RandomState::new(),
-            seeds: 0,
+            seeds,
             relayed_bytes: 0,
             broken: 0,
             refused: 0,
@@ -143,7 +154,7 @@ impl UserUplink {
             scratch: Arena::small(),
             notices: Vec::new(),
             pings_refused: false,
-        }
+        })
     }
 
     /// Takes a datagram of the connection `id`, from the container behind `from`.
@@ -158,7 +169,7 @@ impl UserUplink {
         let Some(ip) = facts.ip() else { return };
         let datagram = &frame.bytes[usize::from(ip.start)..ip.end()];
         if !matches!(self.flow(id.slot), Some(flow) if flow.id == id) {
-            self.open(id, from, datagram, ip);
+            self.open(now, id, from, datagram, ip);
         }
         let arena = &mut self.arena;
         let flow = self.flows.get_mut(id.slot as usize);
@@ -175,6 +186,11 @@ impl UserUplink {
                 }
                 return;
             }
+            Carrier::Query(_) => {
+                let start = ip.l4_start() - usize::from(ip.start) + UDP_HEADER;
+                return self.take_query(now, id, &datagram[start..]);
+            }
+            Carrier::Stream(stream) => stream.receive(now, datagram, arena),
         }
         self.touch(id.slot);
     }
@@ -184,6 +200,10 @@ impl UserUplink {
         let token = event.token();
         if token == WAKE {
             return false;
+        }
+        if let Some(at) = token.0.checked_sub(FIRST_UPSTREAM) {
+            self.names.note(at);
+            return true;
         }
         if let Some(at) = token.0.checked_sub(FIRST_LISTENER) {
             self.listeners.note(at);
@@ -198,7 +218,7 @@ impl UserUplink {
         match &mut flow.carrier {
             Carrier::Tcp(tcp) => tcp.note(event),
             Carrier::Datagram(datagram) => datagram.note(event),
-            Carrier::Published(_) => {}
+            Carrier::Published(_) | Carrier::Query(_) | Carrier::Stream(_) => {}
         }
         self.touch(slot as u32);
         true
@@ -207,6 +227,8 @@ impl UserUplink {
     /// Serves flows that something has happened to, each once, until the arena is full.
     pub(super) fn serve(&mut self, now: Timestamp) {
         self.ring_alarms(now);
+        self.names.serve(now);
+        self.hand_out_answers(now);
         for _ in 0..self.touched.len() {
             if !pontoon_relay::Emit::has_room(&self.arena) {
                 break;
@@ -219,18 +241,19 @@ impl UserUplink {
 
     /// Flows wait to be served.
     pub(super) fn is_ready(&self) -> bool {
-        !self.touched.is_empty() || self.listeners.has_clients()
+        !self.touched.is_empty() || self.listeners.has_clients() || self.names.is_ready()
     }
 
     /// There are host sockets.
     pub(super) fn is_used(&self) -> bool {
-        self.open > 0 || self.listeners.len() > 0
+        self.open > 0 || self.names.is_used() || self.listeners.len() > 0
     }
 
     /// When `serve` next has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
-        alarm.into_iter().chain(self.listeners.poll_timeout()).min()
+        let others = [self.listeners.poll_timeout(), self.names.poll_timeout()];
+        alarm.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// What there is and what happened, by name.
@@ -277,8 +300,11 @@ impl UserUplink {
         }
     }
 
-    fn open(&mut self, id: ConnId, from: PortId, datagram: &[u8], ip: &Ip) {
+    fn open(&mut self, now: Timestamp, id: ConnId, from: PortId, datagram: &[u8], ip: &Ip) {
         let Some(ends) = ends(ip) else { return };
+        if let Some(asker) = self.names.asker(ends) {
+            return self.open_query(now, id, from, asker, datagram, ip);
+        }
         let to = self.host_end(ends.far);
         let carrier = match ip.l4 {
             L4::Tcp(_) if begins(ip) => match TcpFlow::connect(ends, to, datagram) {
@@ -338,7 +364,7 @@ impl UserUplink {
                 self.registry
                     .register(&mut source, token, Interest::READABLE)
             }
-            Carrier::Published(_) => Ok(()),
+            Carrier::Published(_) | Carrier::Query(_) | Carrier::Stream(_) => Ok(()),
         };
         if registered.is_err() {
             return;
@@ -363,8 +389,9 @@ impl UserUplink {
         };
         flow.touched = false;
         match &mut flow.carrier {
-            Carrier::Published(_) => {}
+            Carrier::Published(_) | Carrier::Query(_) => {}
             Carrier::Tcp(_) => self.serve_tcp(now, slot),
+            Carrier::Stream(_) => self.serve_stream(now, slot),
             Carrier::Datagram(datagram) => {
                 let (errors, again) = datagram.serve(&mut self.arena);
                 let quoted = datagram.quoted();
@@ -386,7 +413,6 @@ impl UserUplink {
             memory,
             arena,
             relayed,
-            secret,
             seeds,
             ..
         } = self;
@@ -398,10 +424,7 @@ impl UserUplink {
             return;
         };
         let others = relayed.get(&from).copied().unwrap_or(0);
-        let step = tcp.serve(now, arena, || {
-            *seeds += 1;
-            Ok((memory.take(others)?, secret.hash_one(*seeds)))
-        });
+        let step = tcp.serve(now, arena, || Ok((memory.take(others)?, seeds.next())));
         match step {
             Step::Goes { again, bytes } => {
                 self.relayed_bytes += bytes;
@@ -422,11 +445,6 @@ impl UserUplink {
                 self.tell(from, &held, step);
             }
         }
-    }
-
-    fn next_seed(&mut self) -> u64 {
-        self.seeds += 1;
-        self.secret.hash_one(self.seeds)
     }
 
     fn set_alarm(&mut self, slot: u32, due: Option<Timestamp>) {
@@ -457,7 +475,8 @@ impl UserUplink {
     fn close(&mut self, flow: Flow) {
         self.open -= 1;
         match flow.carrier {
-            Carrier::Published(_) => {}
+            Carrier::Published(_) | Carrier::Query(_) => {}
+            Carrier::Stream(stream) => self.close_stream(flow.from, *stream),
             Carrier::Tcp(mut tcp) => {
                 // A socket that is closed is not waited for any more, whatever this says.
                 let _ = self.registry.deregister(tcp.source());

@@ -10,10 +10,12 @@ use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, uni
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, RemoveMode, Reply};
+use crate::control::naming;
 use crate::control::state::{Container, Network, Phase};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
 use crate::io::process::Process;
+use crate::io::user::Participant;
 
 impl Control {
     pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
@@ -114,9 +116,12 @@ impl Control {
             mtu: network.mtu,
             guard,
         };
+        let participant = participant(container, network);
         let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
         self.ask(move |w, _| {
             w.datapath().add_port(config).map_err(broken)?;
+            let named = w.names().join(port, &participant);
+            named.map_err(|error| Invalid::new("--name", error.to_string()))?;
             opening.carry_out(w)?;
             w.connect(port, socket, place.ifindex);
             Ok(())
@@ -152,6 +157,7 @@ impl Control {
         let _ = self.worker.call(move |w, _| {
             w.disconnect(port);
             w.unpublish_all(Owner(port.0));
+            w.names().leave(port);
             // A port that never came into the datapath has nothing to leave.
             let _ = w.datapath().remove_port(port);
         });
@@ -215,5 +221,17 @@ impl Control {
         self.detach(&container.name);
         self.state.forget(&container.name);
         Ok(Reply::Done)
+    }
+}
+
+/// What the name server is to know of a container.
+fn participant(container: &Container, network: &Network) -> Participant {
+    let names = naming::names(container).into_iter().map(str::to_owned);
+    let servers = &container.spec.naming.servers;
+    Participant {
+        zone: naming::zone_id(network),
+        addr: container.address.into(),
+        names: names.collect(),
+        upstreams: naming::upstreams(servers, &network.subnet.into()),
     }
 }

@@ -19,8 +19,8 @@ use std::time::{Instant, SystemTime};
 use pontoon_nat::{Limits, Profile};
 use pontoon_switch::LinkState;
 
-use super::Stay;
 use super::watch::Watch;
+use super::{Stay, resolvers};
 use crate::config::{PortId, UplinkId};
 use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply, Request};
@@ -113,6 +113,7 @@ impl Control {
             .call(|w, _| w.add_socket(packet, Binding::AllInterfaces, RingSize::SHARED))
             .map_err(broken)?
             .map_err(broken)?;
+        resolvers::follow(worker.clone()).map_err(broken)?;
         let mut control = Self {
             state: State::default(),
             keeper,

@@ -8,6 +8,7 @@ use super::{Control, Outcome, broken, random, unexpected};
 use crate::config::{ConfigError, NetworkConfig, Outside, PortId};
 use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply};
+use crate::control::naming;
 use crate::control::state::{DEFAULT_NETWORK, HostPort, Network, UplinkSpec};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody};
 use crate::io::wire::{SocketId, TAP_INDEX};
@@ -46,9 +47,12 @@ impl Control {
             outside,
             host_loopback: network.host_loopback.map(IpAddr::V4),
         };
+        let zone = naming::zone(network, random()?)?;
+        let zone_id = naming::zone_id(network);
         self.ask(move |w, _| {
-            let loopback = config.host_loopback;
+            let (gateway, loopback) = (config.gateway, config.host_loopback);
             w.datapath().add_network(config)?;
+            w.names().open(gateway, zone_id, zone);
             if let Some(address) = loopback {
                 w.open_loopback(address);
             }
@@ -67,7 +71,9 @@ impl Control {
             self.unplug(port);
         }
         let (number, loopback) = (network.number, network.host_loopback);
+        let zone = naming::zone_id(network);
         let _ = self.worker.call(move |w, _| {
+            w.names().close(zone);
             if let Some(address) = loopback {
                 w.close_loopback(address.into());
             }
