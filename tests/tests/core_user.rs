@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pontoon_engine::config::{Guarding, NetworkConfig, NetworkId, Outside};
-use pontoon_nat::Limits;
+use pontoon_nat::{Limits, Owner, Published};
 use pontoon_packet::build::Packet;
 use pontoon_packet::icmp;
 use pontoon_packet::parse::tcp_flags::{ACK, FIN, RST, SYN};
@@ -80,6 +80,30 @@ fn a_client_that_bears_the_gateways_address_is_answered() {
         .build();
 
     assert_eq!(lab.send(U1, &accepted), [Sent::plain(USER, accepted)]);
+}
+
+#[test]
+fn a_port_at_the_gateway_leads_back_into_the_network() {
+    let mut lab = Lab::with_user_uplink(Limits::default());
+    lab.datapath
+        .publish(Published {
+            protocol: 6,
+            addr: GATEWAY.into(),
+            port: 8080,
+            target: Endpoint::new(addr(U1).into(), 80),
+            owner: Owner(U1.0),
+        })
+        .unwrap();
+    let syn = Packet::ethernet(mac(U1), gateway_mac())
+        .ipv4(addr(U1), GATEWAY)
+        .tcp(40_000, 8080, SYN, 1, 0);
+
+    let expected = Packet::ethernet(gateway_mac(), mac(U1))
+        .ipv4(GATEWAY, addr(U1))
+        .ttl(63)
+        .tcp(40_000, 80, SYN, 1, 0)
+        .build();
+    assert_eq!(lab.send(U1, &syn.build()), [Sent::plain(U1, expected)]);
 }
 
 #[test]

@@ -189,7 +189,13 @@ impl Worker {
     /// # Errors
     /// Somebody was faster at one of them, or the kernel refuses to wait for it.
     pub fn publish(&mut self, ports: Vec<(Publication, HostSocket)>) -> io::Result<()> {
-        self.user.publish(ports)
+        let inside: Vec<_> = ports.iter().filter_map(|(p, _)| p.at_gateway()).collect();
+        self.user.publish(ports)?;
+        for port in inside {
+            // Who has the host's socket has the port at the gateway too: nobody is in the way.
+            let _ = self.datapath.publish(port);
+        }
+        Ok(())
     }
 
     /// Stops to wait at these ports of the host's, and ends the flows that came by them.

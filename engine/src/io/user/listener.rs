@@ -30,6 +30,16 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// The same port at the gateway's address, where containers of the network find it as behind
+    /// docker0; none for a port of one address of the host's.
+    pub(in crate::io) fn at_gateway(&self) -> Option<Published> {
+        let everywhere = self.published.addr.is_unspecified();
+        everywhere.then(|| Published {
+            addr: self.gateway,
+            ..self.published.clone()
+        })
+    }
+
     /// Who the container takes a client for: itself, unless that is an address of this host's
     /// loopback or of the container's own link.
     pub(super) fn seen_as(&self, client: SocketAddr) -> Endpoint {

@@ -84,12 +84,17 @@ impl Control {
 
     pub(super) fn unpublish(&mut self, name: &str, wanted: &[PublishRange]) -> Outcome<Reply> {
         let container = self.state.container(name)?.clone();
+        let gateway = self.state.network(&container.network)?.gateway;
         let gone = self.state.unpublish(&container.name, wanted)?;
         let published: Vec<_> = published(&container, &gone).collect();
         self.ask(move |w, _| {
             w.unpublish(&published);
-            for port in &published {
-                w.datapath().unpublish(port);
+            for port in published {
+                w.datapath().unpublish(&port);
+                w.datapath().unpublish(&Published {
+                    addr: gateway.into(),
+                    ..port
+                });
             }
         })?;
         Ok(Reply::Ports(gone))
