@@ -8,7 +8,7 @@ use pontoon_nat::{Limits, Owner, Published};
 use pontoon_packet::build::Packet;
 use pontoon_packet::icmp;
 use pontoon_packet::parse::tcp_flags::{ACK, FIN, RST, SYN};
-use pontoon_packet::{Arp, Frame, MacAddr, arp, parse};
+use pontoon_packet::{Arp, Endpoint, Frame, MacAddr, arp, parse};
 use pontoon_tests::lab::{C1, Lab, Outbox, SERVER, Sent, U1, USER, addr, mac};
 
 const GATEWAY: core::net::Ipv4Addr = core::net::Ipv4Addr::new(172, 20, 0, 1);
