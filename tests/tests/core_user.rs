@@ -96,10 +96,12 @@ fn a_port_at_the_gateway_leads_back_into_the_network() {
         .unwrap();
     let syn = Packet::ethernet(mac(U1), gateway_mac())
         .ipv4(addr(U1), GATEWAY)
+        .dont_fragment()
         .tcp(40_000, 8080, SYN, 1, 0);
 
     let expected = Packet::ethernet(gateway_mac(), mac(U1))
         .ipv4(GATEWAY, addr(U1))
+        .dont_fragment()
         .ttl(63)
         .tcp(40_000, 80, SYN, 1, 0)
         .build();
