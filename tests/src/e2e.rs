@@ -8,9 +8,11 @@
 //!                                                                                 lo: 198.51.100.10, .11
 //! ```
 //!
-//! and after it checks that the engine is still the one that was started, has not grown, and leaves
+//! or, when the way out is the user uplink, the same with the host's own sockets in place of the wire
+//! ([`Way`]), and after it checks that the engine is still the one that was started, has not grown, and leaves
 //! nothing behind when it is told to end. A tool that is missing fails the test.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -19,6 +21,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 mod aftermath;
+mod user;
+
+pub use user::Ordinary;
 
 const MARKER: &str = "PONTOON_E2E_INSIDE";
 /// CPU that an idle engine may use in a second, in clock ticks of 10 ms.
@@ -29,6 +34,8 @@ const MAX_GROWTH: u64 = 8 << 10;
 /// Python program that captures what passes an interface. `tcpdump` and others change their identity
 /// first, which an ordinary user's namespace does not allow.
 const CAPTURE: &str = include_str!("e2e/capture.py");
+/// Python module with what tests of the user uplink have in common.
+const OUTWARD: &str = include_str!("e2e/outward.py");
 /// Python module with sockets on the wire of every namespace.
 const WIRE: &str = include_str!("e2e/wire.py");
 
@@ -39,18 +46,42 @@ macro_rules! laboratory_tests {
         $(#[$meta])*
         #[test]
         fn $name() {
-            $crate::e2e::laboratory(stringify!($name), |$lab| $body);
+            $crate::e2e::laboratory(stringify!($name), $crate::e2e::Way::Device, |$lab| $body);
         }
     )*};
 }
 
+/// Declares tests that run in the laboratory whose containers speak through the host's own sockets.
+#[macro_export]
+macro_rules! user_laboratory_tests {
+    (|$lab:ident| $($(#[$meta:meta])* fn $name:ident $body:block)*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            $crate::e2e::laboratory(stringify!($name), $crate::e2e::Way::Sockets, |$lab| $body);
+        }
+    )*};
+}
+
+/// How containers of the laboratory reach what is outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By a packet socket on the host's interface.
+    Device,
+    /// By the host's own sockets. The host has two addresses.
+    Sockets,
+}
+
 /// Runs `body` inside of the laboratory. `test` is the test's own name.
-pub fn laboratory(test: &str, body: fn(&Lab)) {
+pub fn laboratory(test: &str, way: Way, body: fn(&Lab)) {
     if std::env::var(MARKER).as_deref() == Ok(test) {
-        let lab = Lab::build();
+        let lab = Lab::build(way);
         let before = lab.engine();
         body(&lab);
         lab.unmute();
+        if way == Way::Sockets {
+            lab.let_go();
+        }
         lab.probe(&before);
         lab.shut_down();
         return;
@@ -197,28 +228,33 @@ impl Engine {
 }
 
 /// The laboratory.
-pub struct Lab(());
+pub struct Lab {
+    may_grow: Cell<u64>,
+}
 
 impl Lab {
-    fn build() -> Self {
+    fn build(way: Way) -> Self {
         prepare();
-        for ns in ["c1", "c2", "c3", "ext"] {
-            sh(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
-        }
-        sh(
-            "ip link add up0 type veth peer name eth0 netns ext && ip addr add 192.0.2.1/24 dev up0 \
-            && ip link set up0 up && ip route add default via 192.0.2.254",
-        );
-        sh(
-            "ip -n ext addr add 192.0.2.254/24 dev eth0 && ip -n ext link set eth0 up \
-            && ip -n ext addr add 198.51.100.10/32 dev lo && ip -n ext addr add 198.51.100.11/32 dev lo",
-        );
-        run_pontoon("network create net --subnet 172.18.0.0/24 --uplink dev:up0");
-        let lab = Self(());
+        build_outside();
+        let uplink = match way {
+            Way::Device => "dev:up0",
+            Way::Sockets => user::prepare_host(),
+        };
+        run_pontoon(&format!(
+            "network create net --subnet 172.18.0.0/24 --uplink {uplink}"
+        ));
+        let lab = Self {
+            may_grow: Cell::new(MAX_GROWTH),
+        };
         for (ns, host) in [("c1", 2), ("c2", 3), ("c3", 4)] {
             lab.attach(ns, host, "");
         }
         lab
+    }
+
+    /// Lets the test leave the engine larger by so many KiB.
+    pub fn may_grow(&self, kib: u64) {
+        self.may_grow.set(kib);
     }
 
     /// Plugs a namespace in as 172.18.0.`host`.
@@ -383,7 +419,7 @@ impl Lab {
             "descriptors grew: {before:?} → {after:?}"
         );
         assert!(
-            after.rss <= before.rss + MAX_GROWTH,
+            after.rss <= before.rss + self.may_grow.get(),
             "memory grew: {before:?} → {after:?}"
         );
         self.run("c1", "ping -c1 -W2 192.0.2.254");
@@ -411,6 +447,21 @@ impl Lab {
             || format!("an end without leftovers: {:#?}", aftermath::leftovers()),
         );
     }
+}
+
+/// The namespaces, and the network beyond the host.
+fn build_outside() {
+    for ns in ["c1", "c2", "c3", "ext"] {
+        sh(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
+    }
+    sh(
+        "ip link add up0 type veth peer name eth0 netns ext && ip addr add 192.0.2.1/24 dev up0 \
+        && ip link set up0 up && ip route add default via 192.0.2.254",
+    );
+    sh(
+        "ip -n ext addr add 192.0.2.254/24 dev eth0 && ip -n ext link set eth0 up \
+        && ip -n ext addr add 198.51.100.10/32 dev lo && ip -n ext addr add 198.51.100.11/32 dev lo",
+    );
 }
 
 impl Drop for Lab {
