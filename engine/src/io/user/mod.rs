@@ -177,6 +177,7 @@ impl UserUplink {
             return;
         };
         match &mut flow.carrier {
+            Carrier::Tcp(flow) if flow.is_connecting() && resets(ip) => return self.end(id),
             Carrier::Tcp(flow) => flow.receive(now, datagram, arena),
             Carrier::Datagram(flow) => flow.receive(datagram, ip, frame.offload),
             Carrier::Published(client) => {
@@ -555,6 +556,11 @@ impl UserUplink {
             .tcp(ends.far.port, ends.container.port, flags, seq, ack);
         self.arena.copy(&packet.build());
     }
+}
+
+/// A reset, by which a connection is given up.
+fn resets(ip: &Ip) -> bool {
+    matches!(ip.l4, L4::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0)
 }
 
 /// A SYN, which begins a connection.

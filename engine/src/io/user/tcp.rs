@@ -142,6 +142,11 @@ impl TcpFlow {
         }
     }
 
+    /// The far end has not accepted yet.
+    pub(super) const fn is_connecting(&self) -> bool {
+        self.connection.is_none()
+    }
+
     /// The host's socket, to be waited for.
     pub(super) fn source(&mut self) -> &mut TcpStream {
         &mut self.host.stream

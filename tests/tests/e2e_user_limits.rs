@@ -1,0 +1,71 @@
+//! End to end: the user uplink at its limits, and what is given up.
+
+pontoon_tests::user_laboratory_tests! { |lab|
+    /// PUB-07: a thousand ports of each kind are there in seconds, cost no process and little memory,
+    /// and are gone with their container.
+    fn pub_07_two_thousand_ports_in_one_request_cost_little {
+        lab.outward(r#"
+            before, grown = files(), memory()
+            run = lambda a: subprocess.run(f"{os.environ['PONTOON']} {a}", shell=True, check=True)
+            processes = lambda: sum(n.isdigit() for n in os.listdir("/proc"))
+            run("detach c2")
+            running = processes()
+            attach = "attach --netns /run/netns/c2 --name c2 --network net --ip 172.18.0.3"
+            _, took = timed(lambda: run(f"{attach} -p 10000-10999:10000-10999 -p 10000-10999:10000-10999/udp"))
+            assert took < 5, took
+            assert processes() == running
+            assert files() == before + 2000
+            # 2 KiB of the engine's memory a port would do; 4 MiB is the table of what it waits for.
+            assert memory() - grown < 8 << 10, memory() - grown
+            tcp_server("c2", ("", 10999)); udp_echo("c2", ("", 10000))
+            assert ask("ext", (HOST, 10999))
+            client = udp_socket("ext"); client.sendto(b"x", (HOST, 10000)); assert client.recv(10) == b"x"
+            run("detach c2")
+            assert files() == before
+            assert failure(lambda: connect("ext", (HOST, 10500))) == "ECONNREFUSED"
+            listen("", ("0.0.0.0", 10500))
+        "#);
+    }
+
+    /// PUB-13: by the gateway's address too, as behind docker0.
+    fn pub_13_hairpin_by_the_gateways_address {
+        lab.reattach("c2", 3, "-p 8080:80 -p 8080:80/udp");
+        lab.outward(r#"
+            tcp_server("c2", ("", 80)); udp_echo("c2", ("", 80))
+            for ns in "c1", "c2":
+                assert ask(ns, (GATEWAY_IP, 8080))
+                client = udp_socket(ns)
+                client.sendto(b"x", (GATEWAY_IP, 8080))
+                assert client.recvfrom(10) == (b"x", (GATEWAY_IP, 8080))
+        "#);
+    }
+
+    /// L4-11: when files run out, new connections are refused at once, each of them.
+    fn l4_11_without_files_each_connection_is_refused_at_once {
+        lab.outward(r#"
+            listener = listen("ext", (SERVER, 7000))
+            limit = files() + 20
+            assert shell(f"prlimit --pid {engine()} --nofile={limit}:20000").returncode == 0
+            for n in range(60):
+                s = tcp_socket("c1", 3); kept.append(s)
+                error, took = timed(lambda: s.connect_ex((SERVER, 7000)))
+                assert took < 0.5, (n, error, took)
+        "#);
+    }
+
+    /// A container that gives its connection up before the far end has answered leaves nothing behind.
+    fn a_connect_that_is_given_up_is_forgotten {
+        lab.run("ext", "nft add table ip hole && nft add chain ip hole in \
+            \"{ type filter hook input priority 0; }\" && nft add rule ip hole in ip daddr 198.51.100.11 drop");
+        lab.outward(r#"
+            before = files()
+            wire = Port("c1")
+            for port in range(20000, 20050):
+                wire.send(outward(wire, SERVER2) / TCP(sport=port, dport=80, flags="S", seq=1))
+            until(lambda: files() == before + 50, "fifty sockets")
+            for port in range(20000, 20050):
+                wire.send(outward(wire, SERVER2) / TCP(sport=port, dport=80, flags="R", seq=2))
+            back_to(before, "files", files, patience=15)
+        "#);
+    }
+}
