@@ -245,12 +245,13 @@ impl Worker {
             let told = events.iter().filter(|event| self.user.note(event)).count();
             events.clear();
             let frames = self.pump_all(now) + told;
-            let bytes = self.serve_user(now);
-            linger = frames > 0 && frames < BATCH / 4 && bytes < BULK;
+            // Before host sockets are served: connections that end now are let go now.
             if self.datapath.poll_timeout().is_some_and(|at| at <= now) {
                 let Self { datapath, wire, .. } = &mut self;
                 wire.send(|outbox| datapath.handle_timeout(now, outbox));
             }
+            let bytes = self.serve_user(now);
+            linger = frames > 0 && frames < BATCH / 4 && bytes < BULK;
         }
     }
 
