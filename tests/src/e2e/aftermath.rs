@@ -11,7 +11,10 @@ use super::{environment, try_sh};
 pub(super) fn report() -> String {
     let mut text = String::from("── the laboratory when the test failed\n");
     for listing in ["status", "fdb", "arp", "flows", "stats"] {
-        let output = try_sh(&format!("timeout 5 env {} {listing} 2>&1", environment()));
+        let output = try_sh(&format!(
+            "timeout 5 env {} {listing} 2>&1 | head -50",
+            environment()
+        ));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let _ = writeln!(text, "── pontoon {listing}\n{said}");
     }
