@@ -170,8 +170,9 @@ pontoon_tests::user_laboratory_tests! { |lab|
             heard = udp_echo("ext", (SERVER, 7000))
             silent = udp_socket("ext", (SERVER, 7001))
             before = files()
-            clients = [udp_socket("c1") for _ in range(200)]
-            [c.sendto(b"unanswered", (SERVER, 7001)) for c in clients]
+            clients = [udp_socket("c1", ("", 20000 + n)) for n in range(200)]
+            for c in clients:
+                c.sendto(b"unanswered", (SERVER, 7001)); time.sleep(0.001)
             until(lambda: files() == before + 200, "sockets")
             back_to(before, "files", files, patience=40)
             assert flows(":7001") == []
