@@ -552,7 +552,10 @@ fn exhaust(pid: u64) -> Vec<Background> {
     limit(pid, highest + 1);
     let client = format!("ip netns exec ext {PYTHON} hold tcp {HOST} 8080");
     let free = highest + 1 - numbers.len();
-    (0..free).map(|_| Background::hold(&client)).collect()
+    let mut clients: Vec<_> = (0..free).map(|_| Background::start(&client)).collect();
+    // One that is refused shows that something else has taken a number meanwhile.
+    clients.retain_mut(|client| client.line() == "connected");
+    clients
 }
 
 /// Sets the soft limit of open files.
