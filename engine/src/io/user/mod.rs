@@ -52,6 +52,8 @@ use crate::PortId;
 /// Tokens of host sockets are this plus the flow's slot.
 const FIRST_TOKEN: usize = 1 << 32;
 const UDP_HEADER: usize = 8;
+/// Flows that leave a heap worth trimming when most of them have ended.
+const MANY: usize = 512;
 
 #[derive(Debug)]
 enum Carrier {
@@ -119,6 +121,8 @@ pub(super) struct UserUplink {
     refused: u64,
     /// Flows that there are.
     open: usize,
+    /// The most that there were since the heap was trimmed.
+    most: usize,
     /// Frames for containers.
     pub(super) arena: Arena,
     /// Room for what opens one flow, beside the frames that wait.
@@ -150,6 +154,7 @@ impl UserUplink {
             broken: 0,
             refused: 0,
             open: 0,
+            most: 0,
             arena: Arena::new(),
             scratch: Arena::small(),
             notices: Vec::new(),
@@ -371,6 +376,7 @@ impl UserUplink {
             return;
         }
         self.open += 1;
+        self.most = self.most.max(self.open);
         if matches!(carrier, Carrier::Tcp(_)) {
             *self.relayed.entry(from).or_insert(0) += 1;
         }
@@ -475,6 +481,10 @@ impl UserUplink {
 
     fn close(&mut self, flow: Flow) {
         self.open -= 1;
+        if self.most > MANY && self.open < self.most / 4 {
+            self.most = self.open;
+            memory::trim_heap();
+        }
         match flow.carrier {
             Carrier::Published(_) | Carrier::Query(_) => {}
             Carrier::Stream(stream) => self.close_stream(flow.from, *stream),
