@@ -55,6 +55,27 @@ impl Failure {
     }
 }
 
+/// What a new flow will be.
+struct Plan {
+    hop: Hop,
+    source: SourceNat,
+    owner: Owner,
+}
+
+impl Plan {
+    /// One to the name server, whose end is among the host's own sockets.
+    const fn query(arrival: Arrival, ip: &Ip) -> Self {
+        Self {
+            hop: Hop {
+                interface: InterfaceId::User,
+                next: ip.dst,
+            },
+            source: SourceNat::Relayed,
+            owner: Owner(arrival.ingress.0),
+        }
+    }
+}
+
 impl Datapath {
     /// Takes an IPv4 datagram, or a part of one, that was addressed to the engine.
     pub(crate) fn datagram(
@@ -216,19 +237,14 @@ impl Datapath {
         let Some(ip) = facts.ip() else {
             return Err(DropReason::NotRouted.into());
         };
-        if self.asks_for_names(arrival.interface, ip) {
-            return self.admit_query(now, arrival, pending, frame, facts, out);
-        }
-        if !pending.is_published() && self.is_local(arrival.interface, ip.dst) {
+        let query = self.asks_for_names(arrival.interface, ip);
+        if !query && !pending.is_published() && self.is_local(arrival.interface, ip.dst) {
             return self.serve(arrival, frame, facts, out);
         }
-        let hop = self.route(arrival.interface, pending.destination().addr)?;
-        let source = self.policy(arrival.interface, hop.interface, &pending)?;
-        self.check_transit(arrival, &hop, frame, ip)?;
-        let owner = match (pending.owner(), arrival.interface) {
-            (Some(owner), _) => owner,
-            (None, InterfaceId::User) => self.owner_of(&hop).ok_or(DropReason::NoRoute)?,
-            (None, _) => Owner(arrival.ingress.0),
+        let Plan { hop, source, owner } = if query {
+            Plan::query(arrival, ip)
+        } else {
+            self.plan(arrival, &pending, frame, ip)?
         };
         let id = self
             .nat
@@ -248,6 +264,25 @@ impl Datapath {
         )
     }
 
+    /// Where a new flow goes, once everything that could forbid it has been asked.
+    fn plan(
+        &self,
+        arrival: Arrival,
+        pending: &Pending,
+        frame: &Frame<'_>,
+        ip: &Ip,
+    ) -> Result<Plan, Failure> {
+        let hop = self.route(arrival.interface, pending.destination().addr)?;
+        let source = self.policy(arrival.interface, hop.interface, pending)?;
+        self.check_transit(arrival, &hop, frame, ip)?;
+        let owner = match (pending.owner(), arrival.interface) {
+            (Some(owner), _) => owner,
+            (None, InterfaceId::User) => self.owner_of(&hop).ok_or(DropReason::NoRoute)?,
+            (None, _) => Owner(arrival.ingress.0),
+        };
+        Ok(Plan { hop, source, owner })
+    }
+
     /// A query to the gateway's name server, which answers on every network, internal ones included.
     fn asks_for_names(&self, from: InterfaceId, ip: &Ip) -> bool {
         let port = match ip.l4 {
@@ -256,33 +291,6 @@ impl Datapath {
             L4::Icmp(_) | L4::Fragment | L4::Other => return false,
         };
         port == NAME_SERVER && self.user_port.is_some() && self.is_gateway(from, ip.dst)
-    }
-
-    /// Lets a client of the name server in, whose end is among the host's own sockets.
-    fn admit_query(
-        &mut self,
-        now: Timestamp,
-        arrival: Arrival,
-        pending: Pending,
-        frame: &mut Frame<'_>,
-        facts: &Facts,
-        out: &mut impl Transmit,
-    ) -> Result<(), Failure> {
-        let Some(ip) = facts.ip() else {
-            return Err(DropReason::NotRouted.into());
-        };
-        let owner = Owner(arrival.ingress.0);
-        let id = self
-            .nat
-            .admit(now, pending, SourceNat::Relayed, owner, frame, ip)
-            .map_err(report_lack_of_room)?;
-        let hop = Hop {
-            interface: InterfaceId::User,
-            next: ip.dst,
-        };
-        let flow = Some((id, Direction::Original));
-        let untranslated = Default::default();
-        self.carry(now, arrival, hop, untranslated, flow, frame, facts, out)
     }
 
     /// The container behind a next hop.

@@ -39,7 +39,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
         lab.mute("c2");
         lab.outward(r#"
             listener = listen("ext", (SERVER, 80), 8192)
-            before, grown = files(), memory()
+            before, grown = settled_files(), memory()
             wire, stop = Port("c2"), threading.Event()
             syn = {}
             for dst in SERVER, SERVER2:
@@ -166,7 +166,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
         lab.outward(r#"
             listener = listen("ext", (SERVER, 80), 1024)
             bystander, far = pair("c1", listener)
-            before, said = files(), len(log())
+            before, said = settled_files(), len(log())
             wire = Port("c2")
             mac = bytes.fromhex((wire.mac + GATEWAY).replace(":", ""))
             head = mac[6:] + mac[:6] + b"\x08\x00"

@@ -3,9 +3,9 @@
 pontoon_tests::user_laboratory_tests! { |lab|
     /// PUB-07: a thousand ports of each kind are there in seconds, cost no process and little memory,
     /// and are gone with their container.
-    fn pub_07_two_thousand_ports_in_one_request_cost_little {
+    fn pub_07_a_thousand_ports_cost_little {
         lab.outward(r#"
-            before, grown = files(), memory()
+            before, grown = settled_files(), memory()
             run = lambda a: subprocess.run(f"{os.environ['PONTOON']} {a}", shell=True, check=True)
             processes = lambda: sum(n.isdigit() for n in os.listdir("/proc"))
             run("detach c2")
@@ -44,7 +44,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn l4_11_without_files_each_connection_is_refused_at_once {
         lab.outward(r#"
             listener = listen("ext", (SERVER, 7000))
-            limit = files() + 20
+            limit = settled_files() + 20
             assert shell(f"prlimit --pid {engine()} --nofile={limit}:20000").returncode == 0
             for n in range(60):
                 s = tcp_socket("c1", 3); kept.append(s)
@@ -58,7 +58,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
         lab.run("ext", "nft add table ip hole && nft add chain ip hole in \
             \"{ type filter hook input priority 0; }\" && nft add rule ip hole in ip daddr 198.51.100.11 drop");
         lab.outward(r#"
-            before = files()
+            before = settled_files()
             wire = Port("c1")
             for port in range(20000, 20050):
                 wire.send(outward(wire, SERVER2) / TCP(sport=port, dport=80, flags="S", seq=1))

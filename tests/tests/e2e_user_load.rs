@@ -75,7 +75,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn a_thousand_idle_connections {
         lab.outward(r#"
             listener = listen("ext", (SERVER, 7000))
-            before, grown = files(), memory()
+            before, grown = settled_files(), memory()
             ends = [pair("c1", listener) for _ in range(1000)]
             assert files() == before + 1000
             assert memory() - grown < 16 << 10, memory() - grown
@@ -96,7 +96,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             # The table and the pool reach their size.
             for _ in range(200):
                 c, s = pair("c1", listener); works(c, s); c.close(); s.close()
-            before, grown = files(), memory()
+            before, grown = settled_files(), memory()
             for n in range(2000):
                 client, server = pair("c1", listener)
                 assert works(client, server)
@@ -116,7 +116,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn l4_10_two_thousand_connections_at_once {
         lab.outward(r#"
             listener = listen("ext", (SERVER, 7000), 4096)
-            before = files()
+            before = settled_files()
             ends = [pair("c1" if n % 2 else "c2", listener) for n in range(2000)]
             for round in range(10):
                 for n, (client, _) in enumerate(ends):
@@ -139,8 +139,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
         lab.outward(r#"
             listener, published = listen("ext", (SERVER, 7000)), listen("c2", ("", 80))
             free = 100
-            limit = files() + free
-            before, pid = files(), engine()
+            limit = settled_files() + free
+            before, pid = settled_files(), engine()
             assert shell(f"prlimit --pid {pid} --nofile={limit}:20000").returncode == 0
             held = []
             asked = [tcp_socket("c1") for _ in range(free + 5)]
@@ -188,7 +188,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn l4_12_a_container_that_vanishes_takes_its_sockets_along {
         lab.outward(r#"
             listener = listen("ext", (SERVER, 7000), 4096)
-            before = files()
+            before = settled_files()
             ends = [pair("c3", listener) for _ in range(500)]
             for _, server in ends[:250]:
                 server.shutdown(socket.SHUT_WR)
@@ -210,7 +210,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     /// seconds, its clients and servers are told, and the port can be published again.
     fn a_container_that_is_killed_under_load_is_gone_at_once {
         let _sink = lab.serve("ext", "iperf3 -s", 5201);
-        lab.outward("kept = files(); open('/run/files', 'w').write(str(kept))");
+        lab.outward("kept = settled_files(); open('/run/files', 'w').write(str(kept))");
         let before: usize = sh("cat /run/files").trim().parse().expect("a number");
         for how in ["kill -9", "rm -f"] {
             run_pontoon(
@@ -261,7 +261,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn res_09_waves_of_flows_cost_the_same_each_time {
         lab.outward(r#"
             listener = listen("ext", (SERVER, 7000), 4096)
-            before, start, peaks = files(), memory(), []
+            before, start, peaks = settled_files(), memory(), []
             for wave in range(3):
                 ends = [pair("c1", listener) for _ in range(2000)]
                 assert all(works(*both) for both in ends)

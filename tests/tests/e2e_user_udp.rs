@@ -169,7 +169,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
         lab.outward(r#"
             heard = udp_echo("ext", (SERVER, 7000))
             silent = udp_socket("ext", (SERVER, 7001))
-            before = files()
+            before = settled_files()
             clients = [udp_socket("c1", ("", 20000 + n)) for n in range(200)]
             for c in clients:
                 c.sendto(b"unanswered", (SERVER, 7001)); time.sleep(0.001)
@@ -184,7 +184,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn ten_thousand_exchanges {
         lab.outward(r#"
             udp_echo("ext", (SERVER, 7000))
-            before = files()
+            before = settled_files()
             one = udp_socket("c1")
             for n in range(5000):
                 one.sendto(b"%d" % n, (SERVER, 7000)); assert one.recv(10) == b"%d" % n

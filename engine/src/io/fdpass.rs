@@ -66,22 +66,7 @@ impl Channel {
                 "message too large",
             ));
         }
-        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let control = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() {
-            &control[..0]
-        } else {
-            &control[..]
-        };
-        let parts = [IoSlice::new(&bytes)];
-        sendmsg::<()>(
-            self.fd.as_raw_fd(),
-            &parts,
-            control,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
-        Ok(())
+        send_piece(self.fd.as_fd(), &[IoSlice::new(&bytes)], fds)
     }
 
     /// Receives a message; `None` when the other end is gone.
@@ -115,6 +100,23 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Sends one piece of a message into a unix socket, and descriptors with it.
+///
+/// # Errors
+/// The other end is gone, does not take it in time, or the kernel refuses.
+pub(super) fn send_piece(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), parts, control, flags, None)?;
+    Ok(())
 }
 
 /// What one `recvmsg(2)` brings.

@@ -245,7 +245,7 @@ impl Worker {
             let told = events.iter().filter(|event| self.user.note(event)).count();
             events.clear();
             let frames = self.pump_all(now) + told;
-            // Before host sockets are served: connections that end now are let go now.
+            // Before host sockets are served, which lets go of the connections that end now.
             if self.datapath.poll_timeout().is_some_and(|at| at <= now) {
                 let Self { datapath, wire, .. } = &mut self;
                 wire.send(|outbox| datapath.handle_timeout(now, outbox));
@@ -320,9 +320,6 @@ impl Worker {
             user,
             ..
         } = self;
-        for id in datapath.ended() {
-            user.end(id);
-        }
         if let Some(port) = datapath.user_port() {
             for mut arrival in user.arrivals(now) {
                 let frame = &mut arrival.frame;
@@ -355,6 +352,10 @@ impl Worker {
             wire.send(|outbox| {
                 datapath.refuse(now, notice.port, &notice.quoted, notice.error, outbox);
             });
+        }
+        // Last, since all of the above can end connections and the worker may sleep after it.
+        for id in datapath.ended() {
+            user.end(id);
         }
         user.take_relayed_bytes()
     }

@@ -34,6 +34,16 @@ def files():
     return len(os.listdir(f"/proc/{process()}/fd"))
 
 
+def settled_files():
+    """Descriptors of the engine once no client of its control socket comes or goes any more."""
+    seen, since = files(), time.monotonic()
+    while time.monotonic() < since + 0.3:
+        time.sleep(0.02)
+        if (now := files()) != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
 def memory():
     """Resident memory of the engine, in KiB."""
     with open(f"/proc/{process()}/status") as status:

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 /// Below this many rounds, medians say little.
-pub(crate) const ENOUGH_ROUNDS: u32 = 5;
+const ENOUGH_ROUNDS: u32 = 5;
 
 /// Everything that a comparison found; its JSON form is what `--json` writes.
 #[derive(Serialize)]
@@ -64,16 +64,24 @@ impl Report {
         if !self.comparisons.is_empty() {
             parts.push(comparisons(&self.comparisons));
         }
-        if self.rounds < ENOUGH_ROUNDS {
-            parts.push(format!(
-                "Fewer than {ENOUGH_ROUNDS} rounds: take no decision by this.\n"
-            ));
-        }
-        if !self.is_complete() {
-            parts.push(format!("Failed:\n{}\n", self.failures.join("\n")));
-        }
+        parts.extend(caveats(self.rounds, &[], &self.failures));
         parts.join("\n")
     }
+}
+
+/// What a reader must know besides the figures.
+pub(crate) fn caveats(rounds: u32, notes: &[String], failures: &[String]) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if rounds < ENOUGH_ROUNDS {
+        caveats.push(format!(
+            "Fewer than {ENOUGH_ROUNDS} rounds: take no decision by this.\n"
+        ));
+    }
+    caveats.extend(notes.iter().map(|note| format!("{note}\n")));
+    if !failures.is_empty() {
+        caveats.push(format!("Failed:\n{}\n", failures.join("\n")));
+    }
+    caveats
 }
 
 /// Writes a report as JSON.

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr,
-    accept4, bind, connect, getsockopt, listen, sendmsg, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
+    connect, getsockopt, listen, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::io::fdpass::{MAX_FDS, receive_piece};
+use crate::io::fdpass::{MAX_FDS, receive_piece, send_piece};
 
 const PIECE: usize = 60 << 10;
 /// Largest request, in bytes.
@@ -103,26 +103,13 @@ impl Connection {
     /// The other side is gone or does not take it in time.
     pub fn send(&self, value: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(value)?;
-        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let mut pieces = bytes.chunks(PIECE).peekable();
-        let mut first = true;
+        // Descriptors go with the first piece.
+        let mut fds = fds;
         while let Some(piece) = pieces.next() {
             let more = [u8::from(pieces.peek().is_some())];
             let parts = [IoSlice::new(&more), IoSlice::new(piece)];
-            let rights = [ControlMessage::ScmRights(&raw)];
-            let control = if first && !raw.is_empty() {
-                &rights[..]
-            } else {
-                &rights[..0]
-            };
-            sendmsg::<()>(
-                self.fd.as_raw_fd(),
-                &parts,
-                control,
-                MsgFlags::MSG_NOSIGNAL,
-                None,
-            )?;
-            first = false;
+            send_piece(self.fd.as_fd(), &parts, std::mem::take(&mut fds))?;
         }
         Ok(())
     }
@@ -273,12 +260,8 @@ mod tests {
         let client = Connection::open(&directory).unwrap();
         let server = listener.accept().unwrap();
         let fds = [client.fd.as_fd(); MAX_FDS];
-        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         for _ in 0..2 {
-            let more = [IoSlice::new(&[1])];
-            let rights = [ControlMessage::ScmRights(&raw)];
-            let flags = MsgFlags::MSG_NOSIGNAL;
-            sendmsg::<()>(client.fd.as_raw_fd(), &more, &rights, flags, None).unwrap();
+            send_piece(client.fd.as_fd(), &[IoSlice::new(&[1])], &fds).unwrap();
         }
         let error = server.receive::<String>(MAX_REQUEST).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
@@ -291,11 +274,8 @@ mod tests {
         let client = Connection::open(&directory).unwrap();
         let server = listener.accept().unwrap();
         let (kept, sent) = io::pipe().unwrap();
-        let raw = [sent.as_raw_fd(); MAX_FDS + 1];
-        let rights = [ControlMessage::ScmRights(&raw)];
         let parts = [IoSlice::new(&[0]), IoSlice::new(b"5")];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(client.fd.as_raw_fd(), &parts, &rights, flags, None).unwrap();
+        send_piece(client.fd.as_fd(), &parts, &[sent.as_fd(); MAX_FDS + 1]).unwrap();
         drop(sent);
         let error = server.receive::<u8>(MAX_REQUEST).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");

@@ -105,15 +105,8 @@ impl UserUplink {
     }
 
     fn accept(&mut self, now: Timestamp, at: usize) -> Next<Arrival> {
-        match self.listeners.accept(now, at) {
-            Next::Client((stream, client)) => match self.relay(now, at, stream, client) {
-                Some(arrival) => Next::Client(arrival),
-                None => Next::Gone,
-            },
-            Next::Gone => Next::Gone,
-            Next::Nobody => Next::Nobody,
-            Next::Short => Next::Short,
-        }
+        let next = self.listeners.accept(now, at);
+        next.and_then(|(stream, client)| self.relay(now, at, stream, client))
     }
 
     /// A flow for a client that the host has accepted, and its SYN to the container.
@@ -155,26 +148,17 @@ impl UserUplink {
         let Some(room) = self.scratch.open() else {
             return Next::Nobody;
         };
-        let Arrived { len, client, local } = match self.listeners.receive(now, at, room) {
-            Next::Client(arrived) => arrived,
-            Next::Gone => return Next::Gone,
-            Next::Nobody => return Next::Nobody,
-            Next::Short => return Next::Short,
-        };
-        let Some(listener) = self.listeners.get(at) else {
-            return Next::Nobody;
-        };
-        let published = &listener.port.published;
-        let far = listener.port.seen_as(SocketAddr::V4(client));
-        let Some(frame) = datagram(far, published.target, &room[..len]) else {
-            return Next::Gone;
-        };
-        Next::Client(Arrival {
-            frame,
-            offload: Offload::NONE,
-            carrier: Carrier::Published(PublishedFlow { client, local }),
-            listener: at,
-            from: PortId(published.owner.0),
+        let next = self.listeners.receive(now, at, room);
+        next.and_then(|Arrived { len, client, local }| {
+            let port = &self.listeners.get(at)?.port;
+            let far = port.seen_as(SocketAddr::V4(client));
+            Some(Arrival {
+                frame: datagram(far, port.published.target, &room[..len])?,
+                offload: Offload::NONE,
+                carrier: Carrier::Published(PublishedFlow { client, local }),
+                listener: at,
+                from: PortId(port.published.owner.0),
+            })
         })
     }
 

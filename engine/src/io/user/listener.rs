@@ -95,6 +95,18 @@ pub(super) enum Next<T> {
     Short,
 }
 
+impl<T> Next<T> {
+    /// What becomes of a client; one of whom nothing becomes is gone.
+    pub(super) fn and_then<U>(self, then: impl FnOnce(T) -> Option<U>) -> Next<U> {
+        match self {
+            Self::Client(client) => then(client).map_or(Next::Gone, Next::Client),
+            Self::Gone => Next::Gone,
+            Self::Nobody => Next::Nobody,
+            Self::Short => Next::Short,
+        }
+    }
+}
+
 /// A datagram that a client has sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrived {

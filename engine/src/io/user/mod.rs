@@ -546,7 +546,7 @@ impl UserUplink {
         let (L4::Tcp(tcp), Some(ends)) = (ip.l4, ends(ip)) else {
             return;
         };
-        if tcp.flags & tcp_flags::RST != 0 {
+        if resets(ip) {
             return;
         }
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.dst, ip.src) else {

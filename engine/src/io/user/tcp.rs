@@ -33,6 +33,23 @@ pub(super) struct Ends {
     pub(super) far: Endpoint,
 }
 
+impl Ends {
+    /// What a connection between them is made of.
+    ///
+    /// # Safety
+    /// The connection must be the only borrower of `region`, and be gone before it is.
+    pub(super) unsafe fn setup(self, region: &Region, seed: u64) -> Setup {
+        Setup {
+            container: self.container,
+            far: self.far,
+            mtu: MTU,
+            seed,
+            // SAFETY: as the caller promises.
+            buffers: unsafe { region.buffers() },
+        }
+    }
+}
+
 /// What the far end is told, and what is told of it.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -90,14 +107,7 @@ impl TcpFlow {
         Ok(Self {
             connection: None,
             region: None,
-            host: HostEnd {
-                stream,
-                readable: false,
-                writable: false,
-                finished: false,
-                read_closed: false,
-                write_closed: false,
-            },
+            host: HostEnd::new(stream),
             ends,
             syn: syn.to_vec(),
             broken: false,
@@ -116,24 +126,15 @@ impl TcpFlow {
     ) -> Self {
         // A client that has gone already will show it when it is read.
         let _ = stream.set_nodelay(true);
-        let setup = Setup {
-            container: ends.container,
-            far: ends.far,
-            mtu: MTU,
-            seed,
-            // SAFETY: as in `begin`.
-            buffers: unsafe { region.buffers() },
-        };
+        // SAFETY: as in `begin`.
+        let setup = unsafe { ends.setup(&region, seed) };
         Self {
             connection: Some(Box::new(Connection::connect(now, setup))),
             region: Some(region),
             host: HostEnd {
-                stream,
                 readable: true,
                 writable: true,
-                finished: false,
-                read_closed: false,
-                write_closed: false,
+                ..HostEnd::new(stream)
             },
             ends,
             syn: Vec::new(),
@@ -255,15 +256,9 @@ impl TcpFlow {
     }
 
     fn begin(&mut self, now: Timestamp, region: Region, seed: u64, arena: &mut Arena) {
-        let setup = Setup {
-            container: self.ends.container,
-            far: self.ends.far,
-            mtu: MTU,
-            seed,
-            // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it
-            // that it is gone before the region is.
-            buffers: unsafe { region.buffers() },
-        };
+        // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it that it is
+        // gone before the region is.
+        let setup = unsafe { self.ends.setup(&region, seed) };
         let mut connection = Box::new(Connection::accept(now, setup));
         connection.receive(now, &self.syn, arena);
         self.syn = Vec::new();
@@ -308,6 +303,18 @@ impl TcpFlow {
 }
 
 impl HostEnd {
+    /// A socket of which nothing is known.
+    const fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            readable: false,
+            writable: false,
+            finished: false,
+            read_closed: false,
+            write_closed: false,
+        }
+    }
+
     /// Moves bytes both ways. Says how many, out and back.
     fn relay(&mut self, connection: &mut Connection) -> (usize, usize) {
         (self.push(connection), self.pull(connection))

@@ -6,7 +6,7 @@ use super::peer::PeerName;
 use super::{Outcome, Subject};
 use crate::machine::Machine;
 use crate::options::OutwardOptions;
-use crate::report::{ENOUGH_ROUNDS, median, none, spread};
+use crate::report::{caveats, median, none, spread};
 use crate::table::Table;
 use serde::Serialize;
 
@@ -65,17 +65,7 @@ impl OutwardReport {
         if !self.judged.is_empty() {
             parts.push(judged(&self.judged));
         }
-        if self.rounds < ENOUGH_ROUNDS {
-            parts.push(format!(
-                "Fewer than {ENOUGH_ROUNDS} rounds: take no decision by this.\n"
-            ));
-        }
-        for note in &self.notes {
-            parts.push(format!("{note}\n"));
-        }
-        if !self.is_complete() {
-            parts.push(format!("Failed:\n{}\n", self.failures.join("\n")));
-        }
+        parts.extend(caveats(self.rounds, &self.notes, &self.failures));
         parts.join("\n")
     }
 }

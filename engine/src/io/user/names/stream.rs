@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pontoon_names::{MAX_QUERY, StreamDecoder, frame};
 use pontoon_packet::Timestamp;
-use pontoon_relay::{Connection, Incoming, Setup};
+use pontoon_relay::{Connection, Incoming};
 
 use super::Asker;
 use crate::io::user::arena::Arena;
@@ -21,8 +21,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const PIPELINE: usize = 8;
 /// Bytes of answers that the container has not taken, above which no more queries are read.
 const UNSENT: usize = 16 << 10;
-/// The container's link never cuts what the engine sends; the container's own MTU comes with its SYN.
-const MTU: u16 = u16::MAX;
 
 /// A connection that ends in the name server.
 #[derive(Debug)]
@@ -43,15 +41,9 @@ pub(in crate::io::user) struct Stream {
 impl Stream {
     /// A connection whose SYN is the first datagram to be received.
     pub(super) fn accept(now: Timestamp, asker: Asker, region: Region, seed: u64) -> Self {
-        let setup = Setup {
-            container: asker.ends.container,
-            far: asker.ends.far,
-            mtu: MTU,
-            seed,
-            // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it
-            // that it is gone before the region is.
-            buffers: unsafe { region.buffers() },
-        };
+        // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it that it is
+        // gone before the region is.
+        let setup = unsafe { asker.ends.setup(&region, seed) };
         Self {
             connection: Box::new(Connection::accept(now, setup)),
             region,
