@@ -69,8 +69,7 @@ impl Client {
     pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
         let greeted = Connection::open(&runtime_directory()).and_then(|connection| {
             connection.set_patience(Request::Hello.patience())?;
-            connection.send(&Request::Hello, &[])?;
-            let answer = connection.receive::<Answer>(MAX_REPLY)?;
+            let answer = connection.ask::<Answer>(&Request::Hello, &[], MAX_REPLY)?;
             Ok((connection, answer))
         });
         match greeted {
@@ -96,8 +95,8 @@ impl Client {
     ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let lost = |error| Failure::own("the engine does not answer", error);
         self.0.set_patience(request.patience()).map_err(lost)?;
-        self.0.send(request, fds).map_err(lost)?;
-        match self.0.receive::<Answer>(MAX_REPLY).map_err(lost)? {
+        let answer = self.0.ask::<Answer>(request, fds, MAX_REPLY);
+        match answer.map_err(lost)? {
             Some((answer, fds)) => Ok((answer?, fds)),
             None => Err(Failure("the engine has ended".to_owned())),
         }

@@ -6,6 +6,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn pub_07_a_thousand_ports_cost_little {
         lab.outward(r#"
             before, grown = settled_files(), memory()
+            keepers = lambda: len(os.listdir(f"/proc/{keeper()}/fd"))
+            of_keeper = keepers()
             run = lambda a: subprocess.run(f"{os.environ['PONTOON']} {a}", shell=True, check=True)
             processes = lambda: sum(n.isdigit() for n in os.listdir("/proc"))
             run("detach c2")
@@ -14,16 +16,43 @@ pontoon_tests::user_laboratory_tests! { |lab|
             _, took = timed(lambda: run(f"{attach} -p 10000-10999:10000-10999 -p 10000-10999:10000-10999/udp"))
             assert took < 5, took
             assert processes() == running
-            assert files() == before + 2000
+            until(lambda: files() == before + 2000, "a socket for each port")
+            back_to(of_keeper, "the keeper's files", keepers)
             # 2 KiB of the engine's memory a port would do; 4 MiB is the table of what it waits for.
             assert memory() - grown < 8 << 10, memory() - grown
             tcp_server("c2", ("", 10999)); udp_echo("c2", ("", 10000))
             assert ask("ext", (HOST, 10999))
             client = udp_socket("ext"); client.sendto(b"x", (HOST, 10000)); assert client.recv(10) == b"x"
             run("detach c2")
-            assert files() == before
+            back_to(before, "files", files)
             assert failure(lambda: connect("ext", (HOST, 10500))) == "ECONNREFUSED"
             listen("", ("0.0.0.0", 10500))
+        "#);
+    }
+
+    /// When the engine or its keeper runs out of files, a request for ports is refused whole, with the
+    /// limit's name. What was there goes on, and with files there again the same request is met.
+    fn without_files_a_request_for_ports_is_refused_whole {
+        lab.reattach("c2", 3, "-p 8080:80 -p 8080:80/udp");
+        lab.outward(r#"
+            tcp_server("c2", ("", 80)); udp_echo("c2", ("", 80))
+            before = settled_files()
+            publish = "publish c2 9000-9499:9000-9499"
+            for pid, spare in (engine(), 300), (engine(), 20), (keeper(), 100):
+                limit = len(os.listdir(f"/proc/{pid}/fd")) + spare
+                assert shell(f"prlimit --pid {pid} --nofile={limit}:20000").returncode == 0
+                refusal = shell(f"{os.environ['PONTOON']} {publish}")
+                assert refusal.returncode != 0 and "Bind for 0.0.0.0:9" in refusal.stderr, refusal
+                assert "oo many" in refusal.stderr and "ulimit -n" in refusal.stderr, refusal
+                assert shell("ss -Hlnt | grep ':9[0-4]'").stdout == ""
+                back_to(before, "files", files)
+                assert ask("ext", (HOST, 8080))
+                client = udp_socket("ext")
+                client.sendto(b"x", (HOST, 8080)); assert client.recv(1) == b"x"
+                assert shell(f"prlimit --pid {pid} --nofile=20000:20000").returncode == 0
+            for said in publish, "un" + publish:
+                assert shell(f"{os.environ['PONTOON']} {said}").returncode == 0
+            back_to(before, "files", files)
         "#);
     }
 

@@ -1,7 +1,7 @@
 //! End to end: published ports of a network with the user uplink. Tests are named after the checks
 //! they show.
 
-use pontoon_tests::e2e::{environment, run_pontoon, sh, try_sh};
+use pontoon_tests::e2e::{Ordinary, environment, run_pontoon, sh, try_sh};
 
 /// What an attach that must fail says.
 fn refused(options: &str) -> String {
@@ -133,7 +133,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
             ("-p 9100-9109:9100-9109/udp", "9106/udp", "9100 9109"),
         ] {
             let said = refused(options);
-            assert!(said.contains(taken) && said.contains("in use"), "{options}: {said}");
+            assert!(said.contains(taken) && said.contains("in use by process"), "{options}: {said}");
+            assert!(said.contains("(socat)"), "{options}: {said}");
             for port in free.split(' ') {
                 let there = try_sh(&format!("ss -Hlntu | grep -q ':{port} '"));
                 assert!(!there.status.success(), "{port} of the range is left");
@@ -145,7 +146,6 @@ pontoon_tests::user_laboratory_tests! { |lab|
     /// PUB-09: what is published does not take what is meant for others: the same port of a server, and
     /// of the far end of another container.
     fn pub_09_a_published_port_takes_nothing_that_is_for_others {
-        sh("sysctl -qw net.ipv4.ip_unprivileged_port_start=0");
         lab.reattach("c2", 3, "-p 80:80 -p 53:53/udp");
         lab.outward(r#"
             tcp_server("c2", ("", 80), lambda peer: b"published"); datagrams = udp_echo("c2", ("", 53))
@@ -159,15 +159,49 @@ pontoon_tests::user_laboratory_tests! { |lab|
         "#);
     }
 
-    /// PUB-18: a port that users may not have is refused with the setting that says so.
+    /// PUB-18: a port that users may not have is refused with the setting that says so, and the rest of
+    /// what the user has goes on. The twin: with the setting changed, it is had.
     fn pub_18_a_privileged_port_is_refused_by_name {
-        run_pontoon("detach c3");
-        for option in ["-p 80:80", "-p 53:53/udp"] {
-            let said = refused(option);
-            assert!(said.contains("ip_unprivileged_port_start"), "{option}: {said}");
+        let user = Ordinary::new();
+        user.run("$PONTOON network create out --uplink user && \
+                  $PONTOON run -d --network out --name a -p 8080:80 -- sleep 60");
+        for (option, port) in [("80:80", "0.0.0.0:80/tcp"), ("53:53/udp", "0.0.0.0:53/udp"),
+                               ("1022-1024:22-24", "0.0.0.0:1022/tcp")] {
+            let output = user.try_run(&format!("$PONTOON publish a {option}"));
+            assert!(!output.status.success(), "{option} was accepted");
+            let said = String::from_utf8_lossy(&output.stderr);
+            for part in [port, "net.ipv4.ip_unprivileged_port_start (1024)", "CAP_NET_BIND_SERVICE"] {
+                assert!(said.contains(part), "{option}: {said}");
+            }
         }
+        assert_eq!(user.run("$PONTOON port a"), "80/tcp -> 0.0.0.0:8080\n");
         sh("sysctl -qw net.ipv4.ip_unprivileged_port_start=0");
-        lab.attach("c3", 4, "-p 80:80 -p 53:53/udp");
+        user.run("$PONTOON publish a 80:80 && $PONTOON publish a 53:53/udp");
+    }
+
+    /// Root publishes what takes a right, at the start and at run time, though its engine has none.
+    fn a_port_that_takes_a_right_is_published_by_root {
+        lab.reattach("c2", 3, "-p 80:80 -p 53:53/udp");
+        run_pontoon("publish c2 192.0.2.2:443:80");
+        assert_eq!(sh("sysctl -n net.ipv4.ip_unprivileged_port_start"), "1024\n");
+        lab.outward(r#"
+            with open(f"/proc/{engine()}/status") as status:
+                assert "CapEff:\t0000000000000000\n" in status.readlines()
+            tcp_server("c2", ("", 80)); udp_echo("c2", ("", 53))
+            for ns, address in ("ext", HOST), ("", HOST), ("", "127.0.0.1"), ("c1", HOST):
+                assert ask(ns, (address, 80))
+                client = udp_socket(ns)
+                client.sendto(b"x", (address, 53))
+                assert client.recvfrom(10) == (b"x", (address, 53))
+            assert ask("ext", (HOST2, 443)) and verdict("ext", (HOST, 443)) == "reset"
+        "#);
+        run_pontoon("detach c3");
+        let said = refused("-p 80:80");
+        assert!(said.contains("0.0.0.0:80/tcp") && said.contains("allocated to c2"), "{said}");
+        run_pontoon("unpublish c2 80:80");
+        let free = try_sh("ss -Hlnt | grep -q ':80 '");
+        assert!(!free.status.success(), "nobody holds the port any more");
+        run_pontoon("publish c2 80:80");
     }
 
     /// PUB-12: what listens on the container's own 127.0.0.1 is not published.

@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 
 /// Largest message, in bytes. Nothing that is said between the processes comes near it.
 pub const MAX_MESSAGE: usize = 64 << 10;
-/// Most descriptors of one message.
-pub const MAX_FDS: usize = 8;
+/// Most descriptors of one message: what the kernel takes (`SCM_MAX_FD` of Linux
+/// `include/net/scm.h`), so that a thousand sockets are a few messages.
+pub const MAX_FDS: usize = 253;
 
 /// One end of a pair.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Channel {
             length,
             mut fds,
             flags,
-        } = receive_piece(self.fd.as_fd(), &mut buffer)?;
+        } = receive_piece(self.fd.as_fd(), &mut buffer, MAX_FDS)?;
         if length == 0 {
             return Ok(None);
         }
@@ -129,20 +130,22 @@ pub(super) struct Arrived {
     pub(super) flags: MsgFlags,
 }
 
-#[allow(unsafe_code, reason = "CMSG_SPACE is declared so, but only counts")]
-// SAFETY: the call takes no pointers.
-const CONTROL_LENGTH: usize =
-    unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) } as usize;
+/// Length of the control data that so many descriptors come in, in bytes.
+#[allow(unsafe_code, reason = "CMSG_LEN is declared so, but only counts")]
+const fn control_length(fds: usize) -> usize {
+    // SAFETY: the call takes no pointers.
+    unsafe { libc::CMSG_LEN((fds * size_of::<RawFd>()) as u32) as usize }
+}
 
 /// Room for the descriptors of one message.
 #[repr(C)]
 union Control {
     /// What the kernel writes begins with it.
     _header: libc::cmsghdr,
-    room: [u8; CONTROL_LENGTH],
+    room: [u8; control_length(MAX_FDS)],
 }
 
-/// Receives one piece of a message from a unix socket.
+/// Receives one piece of a message from a unix socket, and at most `max_fds` descriptors with it.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -150,9 +153,13 @@ union Control {
     unsafe_code,
     reason = "nix keeps the descriptors of a message that lost some, and they would stay open"
 )]
-pub(super) fn receive_piece(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Arrived> {
+pub(super) fn receive_piece(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    max_fds: usize,
+) -> io::Result<Arrived> {
     let mut control = Control {
-        room: [0; CONTROL_LENGTH],
+        room: [0; control_length(MAX_FDS)],
     };
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -163,7 +170,7 @@ pub(super) fn receive_piece(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Re
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = (&raw mut control).cast();
-    header.msg_controllen = size_of::<Control>();
+    header.msg_controllen = control_length(max_fds.min(MAX_FDS));
     // SAFETY: the header names a buffer and room that live until the end of this function.
     let length =
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
@@ -243,17 +250,25 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_that_find_no_room_leave_the_message_and_nothing_open() {
+    fn as_many_descriptors_as_are_allowed_arrive_with_one_message() {
+        let (a, b) = Channel::pair().unwrap();
+        let (x, _y) = Channel::pair().unwrap();
+        a.send(&5, &[x.as_fd(); MAX_FDS]).unwrap();
+        let (number, fds) = b.receive::<u8>().unwrap().unwrap();
+        assert_eq!((number, fds.len()), (5, MAX_FDS));
+        assert!(a.send(&5, &[x.as_fd(); MAX_FDS + 1]).is_err());
+    }
+
+    #[test]
+    fn descriptors_that_find_no_room_are_noticed_and_none_stays_open() {
         let (a, b) = Channel::pair().unwrap();
         let (x, y) = Channel::pair().unwrap();
-        let raw = [x.fd.as_raw_fd(); MAX_FDS + 1];
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let parts = [IoSlice::new(b"5")];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(a.fd.as_raw_fd(), &parts, &rights, flags, None).unwrap();
+        a.send(&5, &[x.as_fd(); 4]).unwrap();
         drop(x);
-        let (number, fds) = b.receive::<u8>().unwrap().unwrap();
-        assert_eq!((number, fds.len()), (5, 0));
+        let arrived = receive_piece(b.as_fd(), &mut [0], 3).unwrap();
+        assert!(arrived.flags.contains(MsgFlags::MSG_CTRUNC));
+        assert_eq!(arrived.fds.len(), 3);
+        drop(arrived);
         assert!(y.receive::<String>().unwrap().is_none(), "all were closed");
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`packet_socket`] | `AF_PACKET` with a receive ring |
 //! | `device`, `tap` | TAP interfaces, and what they have in common with packet sockets |
+//! | `spare` | descriptors for when there are no others |
 //! | `transmit` | send queues, `sendmmsg` |
 //! | [`wire`] | ports ↔ sockets, batches |
 //! | [`worker`] | the thread that owns the datapath |
@@ -22,6 +23,7 @@ pub mod netlink;
 pub mod packet_socket;
 pub mod process;
 mod shield;
+mod spare;
 mod tap;
 mod transmit;
 pub mod user;

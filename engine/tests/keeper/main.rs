@@ -7,6 +7,7 @@
 
 mod engine;
 mod plugs;
+mod ports;
 mod shortage;
 mod uplinks;
 
@@ -24,6 +25,7 @@ use plugs::{
     death, foreign, host_port, host_port_, many_deaths, plug_and_unplug, plug_and_unplug_,
     start_namespace, taken_name,
 };
+use ports::{many_ports, privileged_ports, taken_ports};
 use shortage::{leftovers, leftovers_, short_engine, short_keeper};
 use uplinks::{shared_uplink, shield, uplink_refused};
 
@@ -120,6 +122,9 @@ scenarios! {
     the_host_port_of_root_is_where_the_keeper_was_started: host_port_ as Administrator;
     an_uplink_needs_rights: uplink_refused as Ordinary;
     the_shield_silences_the_kernel_only_where_nobody_listens: shield as Administrator;
+    ports_that_take_a_right_are_bound_by_root: privileged_ports as Administrator;
+    ports_are_bound_up_to_the_one_that_is_taken_whose_holder_is_told: taken_ports as Administrator;
+    as_many_ports_are_bound_as_a_message_has_room_for: many_ports as Administrator;
     a_signal_is_told_to_the_engine: signal as Ordinary;
     a_keeper_that_is_short_of_files_refuses_and_goes_on: short_keeper as Ordinary;
     an_engine_that_is_short_of_files_keeps_its_keeper: short_engine as Ordinary;

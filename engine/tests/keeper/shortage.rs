@@ -9,6 +9,7 @@ use pontoon_engine::io::keeper::protocol::RequestBody;
 
 use crate::engine::{Engine, own_network};
 use crate::plugs::spec;
+use crate::ports;
 use crate::wrapped;
 
 /// The lowest number that a process has no file for.
@@ -32,9 +33,22 @@ pub(super) fn short_keeper(engine: &Engine) {
     assert!(error.contains("too many files"), "{error}");
     let error = engine.link.request(RequestBody::HostRoutes, &[]);
     assert!(error.is_err(), "no descriptor was free");
+    let (fds, stopped) = ports::bind(engine, &ports::ports(3));
+    assert_eq!(fds.len(), 0);
+    let why = format!("{stopped:?}");
+    assert!(why.contains("ulimit -n"), "{why}");
     limit(1024);
+    let (fds, stopped) = ports::bind(engine, &ports::ports(3));
+    assert_eq!((fds.len(), stopped), (3, None));
     let (sandbox, ifindex, _) = engine.plug(&target, spec("p1")).unwrap();
+    limit(free_number(&keeper));
     engine.unplug(sandbox, ifindex);
+    assert_eq!(
+        engine.names(&target),
+        ["lo"],
+        "the interface is gone all the same"
+    );
+    limit(1024);
 }
 
 pub(super) fn short_engine(engine: &Engine) {
@@ -48,6 +62,12 @@ pub(super) fn short_engine(engine: &Engine) {
     assert_eq!(fds.len(), 0, "the answer came without descriptors");
     let (_, fds) = engine.link.request(RequestBody::Sandbox, &[]).unwrap();
     assert!(fds.len() >= 2);
+    limit(free);
+    let (fds, stopped) = ports::bind(engine, &ports::ports(3));
+    limit(soft);
+    assert_eq!((fds.len(), stopped), (0, None));
+    let (fds, _) = ports::bind(engine, &ports::ports(3));
+    assert_eq!(fds.len(), 3, "nothing was left");
 }
 
 pub(super) fn leftovers_(engine: &Engine) {

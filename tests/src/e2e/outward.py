@@ -23,6 +23,10 @@ def engine():
     return pontoon("status")["engine"]["pid"]
 
 
+def keeper():
+    return pontoon("status")["keeper"]["pid"]
+
+
 @functools.cache
 def process():
     """The engine that there was first; it need not answer."""

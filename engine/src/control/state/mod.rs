@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 pub use containers::{Container, Phase};
 pub use networks::{HostPort, Network, UplinkSpec};
-pub use ports::{FreePorts, HostPorts, Unclaimed};
+pub use ports::{FreePorts, HostPorts, Stopped, Unclaimed};
 
 use crate::config::PortId;
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Container, Phase, State};
 use crate::control::Invalid;
 use crate::control::publish::{PublishRange, PublishSpec, protocol_name};
@@ -12,7 +14,7 @@ const FIRST_EPHEMERAL: u16 = 32_768;
 const FIELD: &str = "--publish";
 
 /// Why a port of the host's cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unclaimed {
     /// Somebody else has it.
     Taken,
@@ -20,13 +22,22 @@ pub enum Unclaimed {
     Refused(String),
 }
 
+/// How far a claim came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// How many ports were claimed before the one that cannot be had.
+    pub at: usize,
+    /// Why that one cannot.
+    pub why: Unclaimed,
+}
+
 /// The host's ports, as far as something has to be done to have one.
 pub trait HostPorts {
-    /// Takes a port, whose number is chosen.
+    /// Takes ports, whose numbers are chosen, one after the other up to the first that cannot be had.
     ///
     /// # Errors
-    /// It cannot be had.
-    fn claim(&mut self, port: &PublishSpec) -> Result<(), Unclaimed>;
+    /// There is such a one. Those before it are claimed.
+    fn claim(&mut self, ports: &[PublishSpec]) -> Result<(), Stopped>;
 
     /// Who has a port that is taken, for an error message.
     fn holder(&self, port: &PublishSpec) -> String;
@@ -37,7 +48,7 @@ pub trait HostPorts {
 pub struct FreePorts;
 
 impl HostPorts for FreePorts {
-    fn claim(&mut self, _: &PublishSpec) -> Result<(), Unclaimed> {
+    fn claim(&mut self, _: &[PublishSpec]) -> Result<(), Stopped> {
         Ok(())
     }
 
@@ -153,18 +164,19 @@ impl State {
             let what = format!("{}: only IPv4 addresses are supported", range.address);
             return Err(Invalid::new(FIELD, what));
         }
-        let mut holders = self.holders();
-        let mut ephemeral = FIRST_EPHEMERAL..=u16::MAX;
-        let mut chosen = Vec::new();
-        for port in wanted.iter().flat_map(PublishRange::ports) {
-            let port = match port.host {
-                Some(_) => claim(&holders, port, host)?,
-                None => claim_any(&holders, &port, &mut ephemeral, host)?,
-            };
-            holders.add(&port, "this container");
-            chosen.push(port);
+        let mut choice = Choice {
+            holders: self.holders(),
+            next_open: FIRST_EPHEMERAL.into(),
+            chosen: Vec::new(),
+        };
+        for range in wanted {
+            let ports: Vec<_> = range.ports().collect();
+            match range.host {
+                Some(_) => choice.take(&ports, host)?,
+                None => choice.take_any(&ports, host)?,
+            }
         }
-        Ok(chosen)
+        Ok(choice.chosen)
     }
 
     fn holders(&self) -> Holders<'_> {
@@ -190,48 +202,81 @@ impl State {
     }
 }
 
-/// Claims a port whose number was asked for.
-fn claim(
-    holders: &Holders<'_>,
-    port: PublishSpec,
-    host: &mut impl HostPorts,
-) -> Result<PublishSpec, Invalid> {
-    if let Some(holder) = holders.of(&port) {
-        let why = format!("port is already allocated to {holder}");
-        return Err(bind_failed(&port, &why));
-    }
-    match host.claim(&port) {
-        Ok(()) => Ok(port),
-        Err(Unclaimed::Taken) => {
-            let why = format!("address already in use by {}", host.holder(&port));
-            Err(bind_failed(&port, &why))
-        }
-        Err(Unclaimed::Refused(why)) => Err(bind_failed(&port, &why)),
-    }
+/// The ports that are being chosen.
+struct Choice<'a> {
+    holders: Holders<'a>,
+    /// Where the next number for a port that was left open is looked for.
+    next_open: u32,
+    chosen: Vec<PublishSpec>,
 }
 
-/// Claims the first of the `candidates` that can be had.
-fn claim_any(
-    holders: &Holders<'_>,
-    port: &PublishSpec,
-    candidates: &mut impl Iterator<Item = u16>,
-    host: &mut impl HostPorts,
-) -> Result<PublishSpec, Invalid> {
-    for candidate in candidates {
-        let port = PublishSpec {
-            host: Some(candidate),
-            ..port.clone()
-        };
-        if holders.of(&port).is_some() {
-            continue;
+impl Choice<'_> {
+    /// Claims ports whose numbers were asked for.
+    fn take(&mut self, ports: &[PublishSpec], host: &mut impl HostPorts) -> Result<(), Invalid> {
+        let held = |port| Some((port, self.holders.of(port)?));
+        if let Some((port, holder)) = ports.iter().find_map(held) {
+            let why = format!("port is already allocated to {holder}");
+            return Err(bind_failed(port, &why));
         }
-        match host.claim(&port) {
-            Ok(()) => return Ok(port),
-            Err(Unclaimed::Taken) => {}
-            Err(Unclaimed::Refused(why)) => return Err(bind_failed(&port, &why)),
+        host.claim(ports)
+            .map_err(|Stopped { at, why }| match (why, &ports[at]) {
+                (Unclaimed::Taken, port) => {
+                    let why = format!("address already in use by {}", host.holder(port));
+                    bind_failed(port, &why)
+                }
+                (Unclaimed::Refused(why), port) => bind_failed(port, &why),
+            })?;
+        self.note(ports);
+        Ok(())
+    }
+
+    /// Claims ports that were left open, with the first numbers that can be had.
+    fn take_any(
+        &mut self,
+        ports: &[PublishSpec],
+        host: &mut impl HostPorts,
+    ) -> Result<(), Invalid> {
+        let mut left = ports;
+        while !left.is_empty() {
+            let tried = self.candidates(left);
+            if tried.len() < left.len() {
+                return Err(Invalid::new(FIELD, "no ephemeral port is free"));
+            }
+            let had = match host.claim(&tried) {
+                Ok(()) => tried.len(),
+                Err(Stopped { at, why }) => match why {
+                    Unclaimed::Taken => at,
+                    Unclaimed::Refused(why) => return Err(bind_failed(&tried[at], &why)),
+                },
+            };
+            let last = tried.get(had).or(tried.last()).and_then(|port| port.host);
+            self.next_open = last.map_or(self.next_open, |last| u32::from(last) + 1);
+            self.note(&tried[..had]);
+            left = &left[had..];
+        }
+        Ok(())
+    }
+
+    /// The next numbers that nobody here has, for as many of these ports as there are.
+    fn candidates(&self, ports: &[PublishSpec]) -> Vec<PublishSpec> {
+        let mut numbers = (self.next_open..).map_while(|number| u16::try_from(number).ok());
+        let free = |port: &PublishSpec| {
+            let at = |number| PublishSpec {
+                host: Some(number),
+                ..port.clone()
+            };
+            let candidates = &mut numbers.by_ref().map(at);
+            candidates.find(|port| self.holders.of(port).is_none())
+        };
+        ports.iter().map_while(free).collect()
+    }
+
+    fn note(&mut self, ports: &[PublishSpec]) {
+        for port in ports {
+            self.holders.add(port, "this container");
+            self.chosen.push(port.clone());
         }
     }
-    Err(Invalid::new(FIELD, "no ephemeral port is free"))
 }
 
 fn bind_failed(port: &PublishSpec, why: &str) -> Invalid {

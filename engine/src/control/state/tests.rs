@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use pontoon_packet::MacAddr;
 
-use super::{DEFAULT_NETWORK, FreePorts, HostPorts, Phase, State, Unclaimed};
+use super::{DEFAULT_NETWORK, FreePorts, HostPorts, Phase, State, Stopped, Unclaimed};
 use crate::control::api::{AttachSpec, HostLoopback, NetworkSpec};
 use crate::control::publish::{self, PublishSpec};
 
@@ -146,11 +146,16 @@ fn a_port_that_nobody_outside_could_reach_is_refused() {
 struct Busy(Vec<u16>);
 
 impl HostPorts for Busy {
-    fn claim(&mut self, port: &PublishSpec) -> Result<(), Unclaimed> {
-        match port.host {
-            Some(number) if self.0.contains(&number) => Err(Unclaimed::Taken),
-            _ => Ok(()),
-        }
+    fn claim(&mut self, ports: &[PublishSpec]) -> Result<(), Stopped> {
+        let taken = |port: &PublishSpec| port.host.is_some_and(|number| self.0.contains(&number));
+        let stopped = |at| Stopped {
+            at,
+            why: Unclaimed::Taken,
+        };
+        ports
+            .iter()
+            .position(taken)
+            .map_or(Ok(()), |at| Err(stopped(at)))
     }
 
     fn holder(&self, _: &PublishSpec) -> String {
@@ -182,6 +187,42 @@ fn a_port_that_is_left_open_is_one_that_nobody_has() {
     let expected = ["0.0.0.0:32770->80/tcp", "0.0.0.0:32771->81/tcp"];
     assert_eq!(shown(&chosen), expected);
     assert_eq!(shown(&state.container("b").unwrap().publish), expected);
+
+    let more = [publish::parse("80-82/udp").unwrap()];
+    let busy = &mut Busy(vec![32_769, 32_773, 32_775, 32_776]);
+    let chosen = state.publish("a", &more, busy).unwrap();
+    let expected = [
+        "0.0.0.0:32768->80/udp",
+        "0.0.0.0:32770->81/udp",
+        "0.0.0.0:32771->82/udp",
+    ];
+    assert_eq!(shown(&chosen), expected, "another protocol has its own");
+    let more = [
+        publish::parse("80-81").unwrap(),
+        publish::parse("82").unwrap(),
+    ];
+    let chosen = state.publish("b", &more, busy).unwrap();
+    let expected = [
+        "0.0.0.0:32772->80/tcp",
+        "0.0.0.0:32774->81/tcp",
+        "0.0.0.0:32777->82/tcp",
+    ];
+    assert_eq!(shown(&chosen), expected);
+}
+
+#[test]
+fn when_no_port_is_left_none_is_chosen() {
+    let mut state = state();
+    state
+        .create_container(spec("a"), 0, [1; 4], &mut FreePorts)
+        .unwrap();
+    let wanted = [publish::parse("80-81").unwrap()];
+    let all_but_one = (32_768..u16::MAX).collect();
+    let error = state
+        .publish("a", &wanted, &mut Busy(all_but_one))
+        .unwrap_err();
+    assert_eq!(error.reason, "no ephemeral port is free");
+    assert!(state.container("a").unwrap().publish.is_empty());
 }
 
 #[test]

@@ -12,7 +12,6 @@
 //! whose first request is answered has an engine that stays for as long as the connection lasts.
 
 mod directory;
-mod holder;
 mod operations;
 mod resolvers;
 mod seats;
@@ -33,6 +32,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::fdpass::Channel;
 use super::keeper::protocol::Event;
 use super::keeper::{ENGINE_FD, KeeperLink};
+use super::spare::Spare;
 use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::api::{Answer, Request};
@@ -51,6 +51,9 @@ const FIRST_CONTAINER: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a monitor may take to tell that its container has ended.
 const REPORT: Duration = Duration::from_secs(2);
+/// What a client is told when there is a descriptor for it, and no other.
+const NO_DESCRIPTORS: &str = "too many files are open in the engine for it to serve one more client; \
+                              end containers or raise the limit (ulimit -n)";
 /// Pause after a client could not be let in: files or memory are short.
 const SHORTAGE: Duration = Duration::from_millis(20);
 
@@ -157,18 +160,34 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
 
 fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Word>) {
     let own = nix::unistd::getuid().as_raw();
+    let mut spare = Spare::keep(1);
     loop {
         let Ok(connection) = listener.accept() else {
             // Giving up would end the engine and with it every container.
-            thread::sleep(SHORTAGE);
+            if spare.is_whole() {
+                spare.give_up();
+            } else {
+                thread::sleep(SHORTAGE);
+            }
             continue;
         };
+        spare.fill();
         // A client that is gone already, or is somebody else's, is not served.
         let trusted = connection.peer().is_ok_and(|uid| uid == own || uid == 0);
-        if trusted && connection.set_patience(CLIENT_PATIENCE).is_ok() {
+        if !trusted || connection.set_patience(CLIENT_PATIENCE).is_err() {
+            continue;
+        }
+        if spare.is_whole() {
             admit(connection, engine, words);
+        } else {
+            refuse(&connection, NO_DESCRIPTORS);
         }
     }
+}
+
+fn refuse(connection: &Connection, why: &str) {
+    let answer: Answer = Err(Invalid::new("", why));
+    connection.refuse(&answer);
 }
 
 fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
@@ -177,8 +196,7 @@ fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
         Ok(seat) => seat,
         Err(Refused::Closed) => return,
         Err(Refused::Full) => {
-            let answer: Answer = Err(Invalid::new("", "too many clients; try again"));
-            let _ = connection.send(&answer, &[]);
+            refuse(&connection, "too many clients; try again");
             return;
         }
     };

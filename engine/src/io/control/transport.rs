@@ -16,13 +16,15 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::io::fdpass::{MAX_FDS, receive_piece, send_piece};
+use crate::io::fdpass::{receive_piece, send_piece};
 
 const PIECE: usize = 60 << 10;
 /// Largest request, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
 /// Largest reply, in bytes: a full connection table as JSON.
 pub const MAX_REPLY: usize = 64 << 20;
+/// Most descriptors of a request or a reply.
+const MAX_FDS: usize = 8;
 /// How long one side waits for the other to send or take a piece.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted.
@@ -76,6 +78,35 @@ impl Connection {
     pub fn shut_down(&self) {
         // The other side may have gone already.
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Says why the other side is not served, and hears it no more. What it has said unheard, or says
+    /// yet, does not keep it from reading that once the connection is closed.
+    pub fn refuse(&self, answer: &impl Serialize) {
+        // The other side may have gone already.
+        let _ = self.send(answer, &[]);
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
+        // Closing a socket with something unread would take the answer away (`ECONNRESET`).
+        let mut unread = Vec::new();
+        while let Ok(Some(_)) = self.receive_piece(&mut unread) {}
+    }
+
+    /// Sends a request and receives the answer to it; `None` when the other side is gone.
+    ///
+    /// # Errors
+    /// The other side does not take it or does not answer in time, or answers something malformed.
+    pub fn ask<T: DeserializeOwned>(
+        &self,
+        request: &impl Serialize,
+        fds: &[BorrowedFd<'_>],
+        limit: usize,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        match self.send(request, fds) {
+            // It may have said why it does not listen.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            sent => sent?,
+        }
+        self.receive(limit)
     }
 
     /// Limits how long sending and receiving may take.
@@ -142,7 +173,7 @@ impl Connection {
 
     fn receive_piece(&self, fds: &mut Vec<OwnedFd>) -> io::Result<Option<(Vec<u8>, bool)>> {
         let mut buffer = vec![0; PIECE + 1];
-        let arrived = receive_piece(self.fd.as_fd(), &mut buffer)?;
+        let arrived = receive_piece(self.fd.as_fd(), &mut buffer, MAX_FDS)?;
         fds.extend(arrived.fds);
         if arrived.flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > MAX_FDS {
             let what = "too many files are open, or came along";
@@ -251,6 +282,23 @@ mod tests {
         assert!(Connection::open_as(&directory, own).is_ok());
         let error = Connection::open_as(&directory, own + 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn who_is_refused_is_told_whenever_it_asks() {
+        let (directory, listener) = listening("refused");
+        for early in [true, false] {
+            let client = Connection::open(&directory).unwrap();
+            if early {
+                client.send(&"heard by nobody", &[]).unwrap();
+            }
+            let server = listener.accept().unwrap();
+            server.refuse(&"not now");
+            drop(server);
+            let answer = client.ask::<String>(&"question", &[], MAX_REPLY).unwrap();
+            assert_eq!(answer.unwrap().0, "not now");
+        }
         std::fs::remove_dir_all(directory).unwrap();
     }
 

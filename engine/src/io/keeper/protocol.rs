@@ -1,9 +1,11 @@
 //! What engine and keeper say to each other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::control::state::Stopped;
 
 /// Names a network namespace in which engine's ends of interfaces lie: the sandbox is 0, namespaces
 /// made for foreign containers count from 1.
@@ -60,6 +62,21 @@ pub enum RequestBody {
     },
     /// All prefixes that the namespace has routes for. Reply: [`ReplyBody::HostRoutes`].
     HostRoutes,
+    /// Bind sockets at ports of the namespace that the keeper was started from, as many as one message
+    /// has room for ([`MAX_FDS`](crate::io::fdpass::MAX_FDS)) at most. Reply: [`ReplyBody::Bound`],
+    /// with the sockets.
+    Bind(Vec<HostPort>),
+    /// Who has a port that is taken. Reply: [`ReplyBody::Holder`].
+    Holder(HostPort),
+}
+
+/// A port of the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// The address, unspecified for every one, and the number.
+    pub address: SocketAddrV4,
+    /// IP protocol number: TCP or UDP.
+    pub protocol: u8,
 }
 
 /// A container's interface.
@@ -113,6 +130,11 @@ pub enum ReplyBody {
     Uplink(UplinkFacts),
     /// Prefixes.
     HostRoutes(Vec<IpNet>),
+    /// Sockets, in the order of the ports that were asked for: of all, or of those before the one that
+    /// cannot be had. They do not block; nobody listens at them yet.
+    Bound(Option<Stopped>),
+    /// The process; `None` when the keeper may not see it.
+    Holder(Option<String>),
     /// It is done.
     Done,
 }
@@ -168,4 +190,46 @@ pub enum Event {
     },
     /// The keeper was asked to end.
     ShutDown,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::control::state::Unclaimed;
+    use crate::io::fdpass::{Channel, MAX_FDS};
+
+    #[test]
+    fn as_many_ports_as_a_message_has_room_for_are_asked_for_and_answered() {
+        let (engine, keeper) = Channel::pair().unwrap();
+        let port = HostPort {
+            address: SocketAddrV4::new(Ipv4Addr::BROADCAST, u16::MAX),
+            protocol: u8::MAX,
+        };
+        let body = RequestBody::Bind(vec![port; MAX_FDS]);
+        engine.send(&Request { id: u64::MAX, body }, &[]).unwrap();
+        let (request, _) = keeper.receive::<Request>().unwrap().unwrap();
+        let RequestBody::Bind(ports) = request.body else {
+            panic!("{request:?}");
+        };
+        assert_eq!(ports, [port; MAX_FDS]);
+
+        let stopped = Stopped {
+            at: 7,
+            why: Unclaimed::Refused("\"quoted\"".to_owned()),
+        };
+        let body = Ok(ReplyBody::Bound(Some(stopped.clone())));
+        let (id, fds) = (request.id, [keeper.as_fd(); 7]);
+        keeper.send(&FromKeeper::Reply { id, body }, &fds).unwrap();
+        let (reply, fds) = engine.receive::<FromKeeper>().unwrap().unwrap();
+        let FromKeeper::Reply { id: u64::MAX, body } = reply else {
+            panic!("{reply:?}");
+        };
+        let ReplyBody::Bound(answer) = body.unwrap() else {
+            panic!("something else");
+        };
+        assert_eq!((answer, fds.len()), (Some(stopped), 7));
+    }
 }

@@ -238,8 +238,9 @@ mod tests {
     #[test]
     fn what_waits_to_be_sent_is_not_taken_for_a_clients_first_segment() {
         let (_poll, mut user) = uplink();
-        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-        let socket = HostSocket::bind(at, pontoon_packet::parse::protocol::TCP).unwrap();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = HostSocket::from_fd(pontoon_packet::parse::protocol::TCP, socket.into());
         let port = publication();
         user.publish(vec![(port.clone(), socket)]).unwrap();
         let Socket::Tcp(listener) = &user.listeners.get(0).unwrap().socket else {

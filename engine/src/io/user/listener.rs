@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol,
-    SockType, SockaddrIn, bind, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, listen, recvmsg, sendmsg,
+    setsockopt, sockopt,
 };
 use pontoon_nat::Published;
 use pontoon_packet::Endpoint;
@@ -54,15 +54,12 @@ impl Publication {
 pub struct HostSocket(Socket);
 
 impl HostSocket {
-    /// Holds a TCP or UDP port.
-    ///
-    /// # Errors
-    /// The address is not the host's, the port is taken, or it needs a privilege.
-    pub fn bind(at: SocketAddrV4, number: u8) -> io::Result<Self> {
+    /// Takes over a bound socket of this IP protocol.
+    pub fn from_fd(number: u8, fd: OwnedFd) -> Self {
         if number == protocol::TCP {
-            Ok(Self(Socket::Tcp(bound_tcp(at)?)))
+            Self(Socket::Tcp(TcpListener::from_std(fd.into())))
         } else {
-            Ok(Self(Socket::Udp(bound_udp(at)?)))
+            Self(Socket::Udp(fd))
         }
     }
 }
@@ -200,28 +197,6 @@ pub(super) fn refuse(stream: &TcpStream) {
     };
     // A socket that cannot be told closes in order; the client sees the end all the same.
     let _ = setsockopt(&stream.as_fd(), sockopt::Linger, &at_once);
-}
-
-fn bound_tcp(at: SocketAddrV4) -> io::Result<TcpListener> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-    // Clients of before may still be closing (TIME_WAIT).
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(at))?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
-fn bound_udp(at: SocketAddrV4) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        flags,
-        SockProtocol::Udp,
-    )?;
-    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(at))?;
-    Ok(socket)
 }
 
 fn receive_from(fd: RawFd, room: &mut [u8]) -> Result<Option<Arrived>, Errno> {

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -14,6 +13,7 @@ use pontoon_nat::Published;
 use pontoon_packet::Timestamp;
 
 use super::listener::{self, Arrived, HostSocket, Listener, Next, Publication};
+use crate::io::spare::Spare;
 
 /// Tokens of listeners are this plus their place.
 pub(super) const FIRST_LISTENER: usize = 1 << 40;
@@ -22,7 +22,7 @@ pub(super) const FIRST_LISTENER: usize = 1 << 40;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Sockets by place.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Listeners {
     places: Vec<Option<Listener>>,
     free: Vec<usize>,
@@ -30,11 +30,23 @@ pub(super) struct Listeners {
     /// Places of those whose clients could not be taken, and when that is tried again.
     short: Vec<usize>,
     retry: Option<Timestamp>,
-    /// A descriptor that is given up to take a client when there is no other, and so refuse it.
-    spare: Option<UnixDatagram>,
+    /// Given up to take a client when there is no other descriptor, and so refuse it. Without it,
+    /// clients wait instead.
+    spare: Spare,
 }
 
 impl Listeners {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            short: Vec::new(),
+            retry: None,
+            spare: Spare::keep(1),
+        }
+    }
+
     /// Waits for clients at all of these ports, or at none.
     pub(super) fn open(
         &mut self,
@@ -63,7 +75,7 @@ impl Listeners {
                 }
             }
         }
-        self.keep_spare();
+        self.spare.fill();
         Ok(())
     }
 
@@ -139,7 +151,7 @@ impl Listeners {
     pub(super) fn ready(&mut self, now: Timestamp) -> Vec<usize> {
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
-            self.keep_spare();
+            self.spare.fill();
             for at in std::mem::take(&mut self.short) {
                 self.note(at);
             }
@@ -160,7 +172,7 @@ impl Listeners {
             return next;
         }
         // Another thread may take the place that this makes: then it is tried again later.
-        drop(self.spare.take());
+        self.spare.give_up();
         let next = self.get(at).map_or(Next::Nobody, Listener::accept);
         let next = match next {
             Next::Client((stream, _)) => {
@@ -169,7 +181,7 @@ impl Listeners {
             }
             other => other,
         };
-        self.keep_spare();
+        self.spare.fill();
         if matches!(next, Next::Short) {
             self.wait(now, at);
         }
@@ -189,12 +201,5 @@ impl Listeners {
     fn wait(&mut self, now: Timestamp, at: usize) {
         self.short.push(at);
         self.retry.get_or_insert(now + RETRY);
-    }
-
-    fn keep_spare(&mut self) {
-        if self.spare.is_none() {
-            // Without one, clients wait instead of being refused.
-            self.spare = UnixDatagram::unbound().ok();
-        }
     }
 }

@@ -143,7 +143,7 @@ impl UserUplink {
             names: NameServer::new(registry.try_clone()?, &mut seeds),
             registry,
             flows: Vec::new(),
-            listeners: Listeners::default(),
+            listeners: Listeners::new(),
             loopbacks: HashSet::new(),
             relayed: HashMap::new(),
             touched: VecDeque::new(),

@@ -28,7 +28,8 @@ impl Control {
             return Err(Invalid::new("request", what));
         }
         let created = unix_time();
-        let mut claims = Claims::none(&self.state.network(&spec.network)?.uplink);
+        let uplink = &self.state.network(&spec.network)?.uplink;
+        let mut claims = Claims::none(uplink, &self.keeper);
         let container = self
             .state
             .create_container(spec, created, random()?, &mut claims)?

@@ -1,76 +1,115 @@
 //! Ports of the host's that lead to containers.
 
-use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddrV4};
 
 use pontoon_nat::{Owner, Published};
 use pontoon_packet::Endpoint;
 
-use super::{Control, Outcome, broken};
+use super::{Control, Outcome, broken, unexpected};
 use crate::control::api::Reply;
 use crate::control::publish::{PublishRange, PublishSpec};
-use crate::control::state::{Container, HostPorts, Network, Unclaimed, UplinkSpec};
-use crate::io::control::holder;
+use crate::control::state::{Container, HostPorts, Network, Stopped, Unclaimed, UplinkSpec};
+use crate::io::fdpass::MAX_FDS;
+use crate::io::keeper::KeeperLink;
+use crate::io::keeper::protocol::{HostPort, ReplyBody, RequestBody};
 use crate::io::user::{HostSocket, Publication};
 use crate::io::worker::Worker;
+
+/// Said of a port whose holder nobody can name.
+const UNKNOWN_HOLDER: &str = "another process";
+/// Said when sockets found no room here.
+const NO_DESCRIPTORS: &str = "Too many open files: the engine needs one for each port; raise the limit \
+                              (ulimit -n)";
 
 /// Ports that were claimed for a container, each with the socket that holds it where the uplink takes
 /// one. Given up when dropped.
 pub(super) enum Claims {
     /// The engine sees to them on the wire.
     OnWire,
-    /// Ordinary sockets of the host's.
-    Sockets(Vec<HostSocket>),
+    /// Ordinary sockets of the host's, which the keeper binds.
+    Sockets(KeeperLink, Vec<HostSocket>),
 }
 
 impl Claims {
     /// No port yet, on a network with this uplink.
-    pub(super) const fn none(uplink: &UplinkSpec) -> Self {
+    pub(super) fn none(uplink: &UplinkSpec, keeper: &KeeperLink) -> Self {
         match uplink {
-            UplinkSpec::User => Self::Sockets(Vec::new()),
+            UplinkSpec::User => Self::Sockets(keeper.clone(), Vec::new()),
             UplinkSpec::Device(_) | UplinkSpec::None => Self::OnWire,
         }
     }
 }
 
 impl HostPorts for Claims {
-    fn claim(&mut self, port: &PublishSpec) -> Result<(), Unclaimed> {
-        let Self::Sockets(sockets) = self else {
+    fn claim(&mut self, ports: &[PublishSpec]) -> Result<(), Stopped> {
+        let Self::Sockets(keeper, sockets) = self else {
             return Ok(());
         };
-        let (IpAddr::V4(address), Some(number)) = (port.address, port.host) else {
-            return Err(Unclaimed::Refused("not an IPv4 endpoint".to_owned()));
-        };
-        let bound = HostSocket::bind(SocketAddrV4::new(address, number), port.protocol);
-        sockets.push(bound.map_err(unclaimed)?);
+        for (nth, batch) in ports.chunks(MAX_FDS).enumerate() {
+            let stopped = |Stopped { at, why }| {
+                let at = nth * MAX_FDS + at;
+                Stopped { at, why }
+            };
+            bind(keeper, batch, sockets).map_err(stopped)?;
+        }
         Ok(())
     }
 
     fn holder(&self, port: &PublishSpec) -> String {
-        holder::of(port)
+        let Self::Sockets(keeper, _) = self else {
+            return UNKNOWN_HOLDER.to_owned();
+        };
+        let answer = host_port(port).map(|port| keeper.request(RequestBody::Holder(port), &[]));
+        match answer {
+            Some(Ok((ReplyBody::Holder(Some(holder)), _))) => holder,
+            _ => UNKNOWN_HOLDER.to_owned(),
+        }
     }
 }
 
-fn unclaimed(error: io::Error) -> Unclaimed {
-    let why = match (error.kind(), error.raw_os_error()) {
-        (ErrorKind::AddrInUse, _) => return Unclaimed::Taken,
-        (ErrorKind::AddrNotAvailable, _) => "the host has no such address".to_owned(),
-        (ErrorKind::PermissionDenied, _) => format!(
-            "{error}: ports below net.ipv4.ip_unprivileged_port_start take CAP_NET_BIND_SERVICE"
-        ),
-        (_, Some(libc::EMFILE)) => {
-            format!("{error}: each port takes one; raise the limit (ulimit -n)")
-        }
-        _ => error.to_string(),
+/// Has the keeper bind ports, as many as one message brings, and adds their sockets.
+fn bind(
+    keeper: &KeeperLink,
+    ports: &[PublishSpec],
+    sockets: &mut Vec<HostSocket>,
+) -> Result<(), Stopped> {
+    let refused = |why: String| {
+        let why = Unclaimed::Refused(why);
+        Stopped { at: 0, why }
     };
-    Unclaimed::Refused(why)
+    let Some(wanted) = ports.iter().map(host_port).collect::<Option<Vec<_>>>() else {
+        return Err(refused("not an IPv4 endpoint".to_owned()));
+    };
+    let request = RequestBody::Bind(wanted);
+    let answer = keeper.request(request, &[]);
+    let (reply, fds) = answer.map_err(|error| refused(error.to_string()))?;
+    let ReplyBody::Bound(stopped) = reply else {
+        return Err(refused(unexpected().reason));
+    };
+    let bound = stopped.as_ref().map_or(ports.len(), |stopped| stopped.at);
+    if fds.len() != bound {
+        return Err(refused(NO_DESCRIPTORS.to_owned()));
+    }
+    let protocols = ports.iter().map(|port| port.protocol);
+    sockets.extend(protocols.zip(fds).map(|(p, fd)| HostSocket::from_fd(p, fd)));
+    stopped.map_or(Ok(()), Err)
+}
+
+fn host_port(port: &PublishSpec) -> Option<HostPort> {
+    let (IpAddr::V4(address), Some(number)) = (port.address, port.host) else {
+        return None;
+    };
+    Some(HostPort {
+        address: SocketAddrV4::new(address, number),
+        protocol: port.protocol,
+    })
 }
 
 impl Control {
     pub(super) fn publish(&mut self, name: &str, wanted: &[PublishRange]) -> Outcome<Reply> {
         let container = self.state.container(name)?.clone();
         let network = self.state.network(&container.network)?.clone();
-        let mut claims = Claims::none(&network.uplink);
+        let mut claims = Claims::none(&network.uplink, &self.keeper);
         let chosen = self.state.publish(&container.name, wanted, &mut claims)?;
         let opening = opening(&container, &network, &chosen, claims);
         let opened = self.ask(|w, _| opening.carry_out(w)).and_then(|done| done);
@@ -117,7 +156,7 @@ pub(super) fn opening(
     let published = published(container, ports);
     let sockets = match claims {
         Claims::OnWire => return Opening::OnWire(published.collect()),
-        Claims::Sockets(sockets) => sockets,
+        Claims::Sockets(_, sockets) => sockets,
     };
     let publications = published.map(|published| Publication {
         published,

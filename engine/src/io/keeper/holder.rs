@@ -5,29 +5,27 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::control::publish::{PublishSpec, protocol_name};
+use super::protocol::HostPort;
+use crate::control::publish::protocol_name;
 
 /// State of a TCP socket that listens, in `/proc/net/tcp` (`TCP_LISTEN` of Linux `tcp_states.h`).
 const LISTENS: &str = "0A";
 
-/// Names the process that holds a port, or says no more than that there is one.
-pub(super) fn of(port: &PublishSpec) -> String {
+/// Names the process that holds a port; `None` when this user may not see it.
+pub(super) fn of(port: &HostPort) -> Option<String> {
     let inodes = sockets_at(port);
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids = processes
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    match pids.find(|pid| has_one_of(pid, &inodes)) {
-        Some(pid) => {
-            let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("process {pid} ({})", command.trim_end().escape_default())
-        }
-        None => "another process".to_owned(),
-    }
+    let pid = pids.find(|pid| has_one_of(pid, &inodes))?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let command = command.trim_end().escape_default();
+    Some(format!("process {pid} ({command})"))
 }
 
 /// Inodes of the sockets that stand in the way of a port.
-fn sockets_at(port: &PublishSpec) -> BTreeSet<String> {
+fn sockets_at(port: &HostPort) -> BTreeSet<String> {
     let protocol = protocol_name(port.protocol);
     let tables = [protocol.to_owned(), format!("{protocol}6")];
     let tables = tables.map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")));
@@ -36,15 +34,16 @@ fn sockets_at(port: &PublishSpec) -> BTreeSet<String> {
 }
 
 /// The inode of a socket of the kernel's table, if it stands in the way.
-fn inode(line: &str, port: &PublishSpec) -> Option<String> {
+fn inode(line: &str, port: &HostPort) -> Option<String> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let (address, number) = fields.get(1)?.split_once(':')?;
-    if Some(u16::from_str_radix(number, 16).ok()?) != port.host {
+    if u16::from_str_radix(number, 16).ok()? != port.address.port() {
         return None;
     }
     let idle = protocol_name(port.protocol) == "tcp" && *fields.get(3)? != LISTENS;
     let held = parse_address(address)?;
-    let clash = held == port.address || held.is_unspecified() || port.address.is_unspecified();
+    let wanted = port.address.ip();
+    let clash = held == *wanted || held.is_unspecified() || wanted.is_unspecified();
     (clash && !idle).then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
 }
 
@@ -77,13 +76,17 @@ fn has_one_of(pid: &str, inodes: &BTreeSet<String>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{SocketAddrV4, TcpListener, UdpSocket};
+
+    use pontoon_packet::parse::protocol;
 
     use super::*;
-    use crate::control::publish;
 
-    fn port(text: &str) -> PublishSpec {
-        publish::parse(text).unwrap().ports().next().unwrap()
+    fn port(address: Ipv4Addr, number: u16, protocol: u8) -> HostPort {
+        HostPort {
+            address: SocketAddrV4::new(address, number),
+            protocol,
+        }
     }
 
     #[test]
@@ -95,13 +98,13 @@ mod tests {
             tcp.local_addr().unwrap().port(),
             udp.local_addr().unwrap().port(),
         );
-        for text in [
-            format!("127.0.0.1:{tcp}:80"),
-            format!("{tcp}:80"),
-            format!("{udp}:80/udp"),
+        for wanted in [
+            port(Ipv4Addr::LOCALHOST, tcp, protocol::TCP),
+            port(Ipv4Addr::UNSPECIFIED, tcp, protocol::TCP),
+            port(Ipv4Addr::UNSPECIFIED, udp, protocol::UDP),
         ] {
-            let holder = of(&port(&text));
-            assert!(holder.starts_with(&own), "{text}: {holder}");
+            let holder = of(&wanted).unwrap();
+            assert!(holder.starts_with(&own), "{wanted:?}: {holder}");
         }
     }
 
@@ -109,8 +112,8 @@ mod tests {
     fn who_stands_in_nobodys_way_is_not_named() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = other.local_addr().unwrap().port();
-        let holder = of(&port(&format!("127.0.0.2:{number}:80")));
-        assert_eq!(holder, "another process");
+        let holder = of(&port(Ipv4Addr::new(127, 0, 0, 2), number, protocol::TCP));
+        assert_eq!(holder, None);
     }
 
     #[test]

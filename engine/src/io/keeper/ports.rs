@@ -1,0 +1,166 @@
+//! Published ports: the host's sockets that the keeper binds, where it stands and with its rights.
+//!
+//! The engine has no capability, so a port that takes one is had by the keeper alone. The keeper keeps
+//! nothing of what it has bound: who receives the sockets has the ports, and frees them by closing.
+//! Nobody can be a client of a port before the engine listens, which it does once all ports of a
+//! request are had and their container is there.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt,
+};
+use pontoon_packet::parse::protocol;
+
+use super::protocol::HostPort;
+use crate::control::state::{Stopped, Unclaimed};
+
+/// Where the kernel keeps the first port that everybody may have (`ip-sysctl`).
+const FIRST_UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// Binds sockets, one after the other up to the first port that cannot be had.
+pub(super) fn bind_all(ports: &[HostPort]) -> (Vec<OwnedFd>, Option<Stopped>) {
+    let mut bound = Vec::with_capacity(ports.len());
+    for port in ports {
+        match bind_one(port) {
+            Ok(socket) => bound.push(socket),
+            Err(error) => {
+                let (at, why) = (bound.len(), unclaimed(&error));
+                return (bound, Some(Stopped { at, why }));
+            }
+        }
+    }
+    (bound, None)
+}
+
+fn bind_one(port: &HostPort) -> io::Result<OwnedFd> {
+    let kind = match port.protocol {
+        protocol::TCP => SockType::Stream,
+        protocol::UDP => SockType::Datagram,
+        other => {
+            let what = format!("no ports of protocol {other} are published");
+            return Err(io::Error::new(ErrorKind::Unsupported, what));
+        }
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, kind, flags, None)?;
+    if kind == SockType::Stream {
+        // Clients of before may still be closing (TIME_WAIT).
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    } else {
+        // Answers leave from the address that the client has used.
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrIn::from(port.address))?;
+    Ok(socket)
+}
+
+fn unclaimed(error: &io::Error) -> Unclaimed {
+    let why = match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::AddrInUse, _) => return Unclaimed::Taken,
+        (ErrorKind::AddrNotAvailable, _) => "the host has no such address".to_owned(),
+        (ErrorKind::PermissionDenied, _) => format!(
+            "{error}: ports below net.ipv4.ip_unprivileged_port_start{} take CAP_NET_BIND_SERVICE, \
+             which root has",
+            first_unprivileged()
+        ),
+        (_, Some(libc::EMFILE)) => {
+            format!("{error}: the keeper needs one for each port; raise the limit (ulimit -n)")
+        }
+        _ => error.to_string(),
+    };
+    Unclaimed::Refused(why)
+}
+
+/// The setting's value in brackets, where the kernel shows it.
+fn first_unprivileged() -> String {
+    let shown = std::fs::read_to_string(FIRST_UNPRIVILEGED).ok();
+    shown.map_or_else(String::new, |value| format!(" ({})", value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+
+    use nix::sys::socket::{Backlog, listen};
+
+    use super::*;
+
+    /// A port that is this test's alone: other tests, of other processes too, have other addresses of
+    /// the loopback.
+    fn port(test: u8, number: u16, protocol: u8) -> HostPort {
+        let [.., high, low] = std::process::id().to_be_bytes();
+        HostPort {
+            address: SocketAddrV4::new(Ipv4Addr::new(127, high, low, test), number),
+            protocol,
+        }
+    }
+
+    #[test]
+    fn sockets_are_bound_up_to_the_first_port_that_is_taken() {
+        let tcp = TcpListener::bind(port(1, 20_001, protocol::TCP).address).unwrap();
+        let udp = UdpSocket::bind(port(1, 20_001, protocol::UDP).address).unwrap();
+        for number in [protocol::TCP, protocol::UDP] {
+            let wanted = [20_000, 20_001, 20_002].map(|n| port(1, n, number));
+            let (bound, stopped) = bind_all(&wanted);
+            let expected = Stopped {
+                at: 1,
+                why: Unclaimed::Taken,
+            };
+            assert_eq!((bound.len(), stopped), (1, Some(expected)));
+        }
+        drop((tcp, udp));
+    }
+
+    #[test]
+    fn a_port_is_free_once_its_socket_is_closed() {
+        let port = [port(2, 20_000, protocol::UDP)];
+        let (bound, stopped) = bind_all(&port);
+        assert_eq!(stopped, None);
+        assert_ne!(bind_all(&port).1, None);
+        drop(bound);
+        assert_eq!(bind_all(&port).1, None);
+    }
+
+    #[test]
+    fn nobody_is_a_client_of_a_port_at_which_nobody_listens() {
+        let port = port(3, 20_000, protocol::TCP);
+        let (bound, stopped) = bind_all(&[port]);
+        assert_eq!(stopped, None);
+        let refused = TcpStream::connect(port.address).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        listen(&bound[0], Backlog::MAXCONN).unwrap();
+        TcpStream::connect(port.address).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_had_says_why() {
+        let foreign = HostPort {
+            address: SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 77), 20_000),
+            protocol: protocol::TCP,
+        };
+        for (port, reason) in [
+            (foreign, "no such address"),
+            (port(4, 20_000, 132), "protocol 132"),
+        ] {
+            let Some(Stopped { at: 0, why }) = bind_all(&[port]).1 else {
+                panic!("it is had");
+            };
+            assert!(format!("{why:?}").contains(reason), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn rights_and_descriptors_that_are_missing_are_named() {
+        let said = |number| format!("{:?}", unclaimed(&io::Error::from_raw_os_error(number)));
+        let refused = said(libc::EACCES);
+        for part in [
+            "net.ipv4.ip_unprivileged_port_start (",
+            "CAP_NET_BIND_SERVICE",
+        ] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        assert!(said(libc::EMFILE).contains("ulimit -n"));
+    }
+}
