@@ -597,29 +597,62 @@ fn silent_clients_keep_nobody_out() {
     user.run(&["shutdown"]);
 }
 
+/// The engine's process, and what its descriptors are numbered.
+fn descriptors(user: &User) -> (String, Vec<usize>) {
+    let status: serde_json::Value =
+        serde_json::from_str(&user.run(&["status", "--json"])).expect("JSON");
+    let engine = status["engine"]["pid"].to_string();
+    let files = std::fs::read_dir(format!("/proc/{engine}/fd")).expect("own process");
+    let names = files.flatten().map(|file| file.file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.parse().ok());
+    (engine, numbers.collect())
+}
+
+/// Sets the soft limit of open files.
+fn limit_files(pid: &str, soft: usize) {
+    let limits = format!("--nofile={soft}:");
+    let done = Command::new("prlimit")
+        .args(["--pid", pid, &limits])
+        .status();
+    assert!(done.expect("prlimit (util-linux)").success());
+}
+
 #[test]
 fn an_engine_that_is_short_of_files_loses_no_container() {
     let user = User::new("files");
     user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
-    let status: serde_json::Value =
-        serde_json::from_str(&user.run(&["status", "--json"])).expect("JSON");
-    let engine = status["engine"]["pid"].to_string();
-    let open = std::fs::read_dir(format!("/proc/{engine}/fd"))
-        .expect("own process")
-        .count();
-    let limit = |soft: usize| {
-        let limits = format!("--nofile={soft}:");
-        let done = Command::new("prlimit")
-            .args(["--pid", &engine, &limits])
-            .status();
-        assert!(done.expect("prlimit (util-linux)").success());
-    };
-    limit(open + 2);
+    let (engine, open) = descriptors(&user);
+    limit_files(&engine, open.len() + 2);
     let clients = Silent::connect(&user, 8);
     sleep(Duration::from_millis(300));
     drop(clients);
-    limit(1024);
+    limit_files(&engine, 1024);
     assert!(user.run(&["ps"]).contains("Up "));
+    user.run(&["shutdown"]);
+}
+
+#[test]
+fn a_client_for_which_there_is_no_descriptor_is_told_so() {
+    let user = User::new("spare");
+    user.run(&["run", "-d", "--name", "a", "--", "sleep", "60"]);
+    let (engine, open) = descriptors(&user);
+    let numbers = open.iter().max().expect("some are open") + 1;
+    limit_files(&engine, numbers);
+    // As many as fill the gaps, and some that find none.
+    let clients = Silent::connect(&user, numbers - open.len() + 4);
+    for _ in 0..3 {
+        let said = user.refused(&["ps"]);
+        assert!(
+            said.contains("too many files are open in the engine"),
+            "{said}"
+        );
+        assert!(said.contains("ulimit -n"), "{said}");
+    }
+    drop(clients);
+    wait_for(
+        || user.try_run(&["ps"]).status.success(),
+        "a descriptor that those clients had",
+    );
     user.run(&["shutdown"]);
 }
 
@@ -676,9 +709,12 @@ fn what_runs_on_holds_none_of_its_callers_files() {
     let status = user.shell(script).stdout(Stdio::null()).status();
     assert!(status.expect("sh").success());
     let held = user.directory.join("held");
-    let processes = user.processes();
-    assert_eq!(processes.len(), 4, "keeper, engine, monitor, command");
-    for process in processes {
+    // One that is becoming the command shows nothing for a moment.
+    wait_for(
+        || user.processes().len() == 4,
+        "keeper, engine, monitor, command",
+    );
+    for process in user.processes() {
         let files = std::fs::read_dir(format!("/proc/{process}/fd")).expect("own process");
         let holds = files
             .flatten()

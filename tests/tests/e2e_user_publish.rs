@@ -1,7 +1,7 @@
 //! End to end: published ports of a network with the user uplink. Tests are named after the checks
 //! they show.
 
-use pontoon_tests::e2e::{Ordinary, environment, run_pontoon, sh, try_sh};
+use pontoon_tests::e2e::{Ordinary, environment, run_pontoon, sh, try_sh, wait_for};
 
 /// What an attach that must fail says.
 fn refused(options: &str) -> String {
@@ -198,6 +198,9 @@ pontoon_tests::user_laboratory_tests! { |lab|
         run_pontoon("detach c3");
         let said = refused("-p 80:80");
         assert!(said.contains("0.0.0.0:80/tcp") && said.contains("allocated to c2"), "{said}");
+        run_pontoon("run -d --network net --name web -p 81:80 -- /usr/bin/python3 -m http.server 80");
+        wait_for(|| try_sh("curl -s --max-time 5 http://127.0.0.1:81/").status.success(), "a page");
+        run_pontoon("rm -f web");
         run_pontoon("unpublish c2 80:80");
         let free = try_sh("ss -Hlnt | grep -q ':80 '");
         assert!(!free.status.success(), "nobody holds the port any more");

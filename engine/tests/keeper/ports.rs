@@ -6,19 +6,19 @@ use std::os::fd::OwnedFd;
 use nix::sys::socket::{Backlog, listen};
 use pontoon_engine::control::state::{Stopped, Unclaimed};
 use pontoon_engine::io::fdpass::MAX_FDS;
-use pontoon_engine::io::keeper::protocol::{HostPort, ReplyBody, RequestBody};
+use pontoon_engine::io::keeper::protocol::{HostEndpoint, ReplyBody, RequestBody};
 use pontoon_packet::parse::protocol;
 
 use crate::engine::Engine;
 
-fn port(number: u16, protocol: u8) -> HostPort {
-    HostPort {
+fn port(number: u16, protocol: u8) -> HostEndpoint {
+    HostEndpoint {
         address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number),
         protocol,
     }
 }
 
-pub(super) fn bind(engine: &Engine, ports: &[HostPort]) -> (Vec<OwnedFd>, Option<Stopped>) {
+pub(super) fn bind(engine: &Engine, ports: &[HostEndpoint]) -> (Vec<OwnedFd>, Option<Stopped>) {
     let request = RequestBody::Bind(ports.to_vec());
     match engine.link.request(request, &[]).unwrap() {
         (ReplyBody::Bound(stopped), fds) => (fds, stopped),
@@ -27,9 +27,9 @@ pub(super) fn bind(engine: &Engine, ports: &[HostPort]) -> (Vec<OwnedFd>, Option
 }
 
 /// Ports that everybody may have, at an address of the loopback that is this process's alone.
-pub(super) fn ports(count: usize) -> Vec<HostPort> {
+pub(super) fn ports(count: usize) -> Vec<HostEndpoint> {
     let [.., high, low] = std::process::id().to_be_bytes();
-    let at = |number| HostPort {
+    let at = |number| HostEndpoint {
         address: SocketAddrV4::new(Ipv4Addr::new(127, high, low, 1), number),
         protocol: protocol::UDP,
     };
@@ -65,7 +65,7 @@ pub(super) fn taken_ports(engine: &Engine) {
     assert_eq!(holder(engine, port(20_001, protocol::TCP)), None);
 }
 
-fn holder(engine: &Engine, port: HostPort) -> Option<String> {
+fn holder(engine: &Engine, port: HostEndpoint) -> Option<String> {
     let request = RequestBody::Holder(port);
     match engine.link.request(request, &[]).unwrap() {
         (ReplyBody::Holder(holder), _) => holder,

@@ -4,6 +4,7 @@
 //! ([`State::forget`], [`State::remove_network`]), so that the shell can undo what it could not carry
 //! out.
 
+mod choice;
 mod containers;
 mod networks;
 mod ports;
@@ -12,9 +13,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use choice::{FreePorts, HostPorts, Stopped, Unclaimed};
 pub use containers::{Container, Phase};
 pub use networks::{HostPort, Network, UplinkSpec};
-pub use ports::{FreePorts, HostPorts, Stopped, Unclaimed};
 
 use crate::config::PortId;
 

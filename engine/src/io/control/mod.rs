@@ -11,6 +11,7 @@
 //! The engine leaves only while no client has a place, and gives none once it has decided to: a client
 //! whose first request is answered has an engine that stays for as long as the connection lasts.
 
+mod clients;
 mod directory;
 mod operations;
 mod resolvers;
@@ -20,42 +21,33 @@ mod watch;
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use crossbeam_channel::{Receiver, select, unbounded};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::fdpass::Channel;
 use super::keeper::protocol::Event;
 use super::keeper::{ENGINE_FD, KeeperLink};
-use super::spare::Spare;
 use crate::config::PortId;
-use crate::control::Invalid;
 use crate::control::api::{Answer, Request};
 use directory::lock;
 pub use directory::{container_files, make_private};
 use operations::Control;
-use seats::{Refused, Seats};
-use transport::{Connection, Listener, MAX_REQUEST};
+use seats::Seats;
+use transport::Listener;
 use watch::Watch;
 
-/// How long a client may be silent before its connection is closed.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long an engine that was started for a container waits for the first one.
 const FIRST_CONTAINER: Duration = Duration::from_secs(30);
 /// How often it is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a monitor may take to tell that its container has ended.
 const REPORT: Duration = Duration::from_secs(2);
-/// What a client is told when there is a descriptor for it, and no other.
-const NO_DESCRIPTORS: &str = "too many files are open in the engine for it to serve one more client; \
-                              end containers or raise the limit (ulimit -n)";
-/// Pause after a client could not be let in: files or memory are short.
-const SHORTAGE: Duration = Duration::from_millis(20);
 
 /// How long the engine stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +107,7 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     let shared = Arc::clone(&engine);
     thread::Builder::new()
         .name("pontoon-api".to_owned())
-        .spawn(move || serve(&listener, &shared, &words))?;
+        .spawn(move || clients::serve(&listener, &shared, &words))?;
     wait(&engine, &events, &word);
     engine.seats.close();
     // The directory itself stays: the user may have made it.
@@ -155,92 +147,6 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
         {
             return;
         }
-    }
-}
-
-fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Word>) {
-    let own = nix::unistd::getuid().as_raw();
-    let mut spare = Spare::keep(1);
-    loop {
-        let Ok(connection) = listener.accept() else {
-            // Giving up would end the engine and with it every container.
-            if spare.is_whole() {
-                spare.give_up();
-            } else {
-                thread::sleep(SHORTAGE);
-            }
-            continue;
-        };
-        spare.fill();
-        // A client that is gone already, or is somebody else's, is not served.
-        let trusted = connection.peer().is_ok_and(|uid| uid == own || uid == 0);
-        if !trusted || connection.set_patience(CLIENT_PATIENCE).is_err() {
-            continue;
-        }
-        if spare.is_whole() {
-            admit(connection, engine, words);
-        } else {
-            refuse(&connection, NO_DESCRIPTORS);
-        }
-    }
-}
-
-fn refuse(connection: &Connection, why: &str) {
-    let answer: Answer = Err(Invalid::new("", why));
-    connection.refuse(&answer);
-}
-
-fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
-    let connection = Arc::new(connection);
-    let seat = match engine.seats.take(&connection) {
-        Ok(seat) => seat,
-        Err(Refused::Closed) => return,
-        Err(Refused::Full) => {
-            refuse(&connection, "too many clients; try again");
-            return;
-        }
-    };
-    let (shared, words) = (Arc::clone(engine), words.clone());
-    let spawned = thread::Builder::new()
-        .name("pontoon-client".to_owned())
-        .spawn(move || {
-            converse(&connection, seat, &shared, &words);
-            shared.seats.leave(seat);
-            // The main thread may have gone for another reason.
-            let _ = words.send(Word::ClientGone);
-        });
-    if spawned.is_err() {
-        engine.seats.leave(seat);
-    }
-}
-
-fn converse(connection: &Connection, seat: u64, engine: &Engine, words: &Sender<Word>) {
-    loop {
-        let received = connection.receive::<Request>(MAX_REQUEST);
-        engine.seats.serve(seat);
-        let (request, fds) = match received {
-            Ok(None) => return,
-            Ok(Some(request)) => request,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) => {
-                let reason = format!("the request cannot be understood: {error}");
-                let answer: Answer = Err(Invalid::new("request", reason));
-                // What comes after it would be taken for requests.
-                let _ = connection.send(&answer, &[]);
-                return;
-            }
-        };
-        let (answer, fds, word) = answer(engine, request, fds);
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let sent = connection.send(&answer, &fds);
-        if let Some(word) = word {
-            // The main thread may have gone for another reason.
-            let _ = words.send(word);
-        }
-        if sent.is_err() {
-            return;
-        }
-        engine.seats.served(seat);
     }
 }
 

@@ -5,14 +5,14 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::protocol::HostPort;
+use super::protocol::HostEndpoint;
 use crate::control::publish::protocol_name;
 
 /// State of a TCP socket that listens, in `/proc/net/tcp` (`TCP_LISTEN` of Linux `tcp_states.h`).
 const LISTENS: &str = "0A";
 
 /// Names the process that holds a port; `None` when this user may not see it.
-pub(super) fn of(port: &HostPort) -> Option<String> {
+pub(super) fn of(port: &HostEndpoint) -> Option<String> {
     let inodes = sockets_at(port);
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids = processes
@@ -25,7 +25,7 @@ pub(super) fn of(port: &HostPort) -> Option<String> {
 }
 
 /// Inodes of the sockets that stand in the way of a port.
-fn sockets_at(port: &HostPort) -> BTreeSet<String> {
+fn sockets_at(port: &HostEndpoint) -> BTreeSet<String> {
     let protocol = protocol_name(port.protocol);
     let tables = [protocol.to_owned(), format!("{protocol}6")];
     let tables = tables.map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")));
@@ -34,7 +34,7 @@ fn sockets_at(port: &HostPort) -> BTreeSet<String> {
 }
 
 /// The inode of a socket of the kernel's table, if it stands in the way.
-fn inode(line: &str, port: &HostPort) -> Option<String> {
+fn inode(line: &str, port: &HostEndpoint) -> Option<String> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let (address, number) = fields.get(1)?.split_once(':')?;
     if u16::from_str_radix(number, 16).ok()? != port.address.port() {
@@ -82,8 +82,8 @@ mod tests {
 
     use super::*;
 
-    fn port(address: Ipv4Addr, number: u16, protocol: u8) -> HostPort {
-        HostPort {
+    fn port(address: Ipv4Addr, number: u16, protocol: u8) -> HostEndpoint {
+        HostEndpoint {
             address: SocketAddrV4::new(address, number),
             protocol,
         }

@@ -13,14 +13,14 @@ use nix::sys::socket::{
 };
 use pontoon_packet::parse::protocol;
 
-use super::protocol::HostPort;
+use super::protocol::HostEndpoint;
 use crate::control::state::{Stopped, Unclaimed};
 
 /// Where the kernel keeps the first port that everybody may have (`ip-sysctl`).
 const FIRST_UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// Binds sockets, one after the other up to the first port that cannot be had.
-pub(super) fn bind_all(ports: &[HostPort]) -> (Vec<OwnedFd>, Option<Stopped>) {
+pub(super) fn bind_all(ports: &[HostEndpoint]) -> (Vec<OwnedFd>, Option<Stopped>) {
     let mut bound = Vec::with_capacity(ports.len());
     for port in ports {
         match bind_one(port) {
@@ -34,7 +34,7 @@ pub(super) fn bind_all(ports: &[HostPort]) -> (Vec<OwnedFd>, Option<Stopped>) {
     (bound, None)
 }
 
-fn bind_one(port: &HostPort) -> io::Result<OwnedFd> {
+fn bind_one(port: &HostEndpoint) -> io::Result<OwnedFd> {
     let kind = match port.protocol {
         protocol::TCP => SockType::Stream,
         protocol::UDP => SockType::Datagram,
@@ -89,9 +89,9 @@ mod tests {
 
     /// A port that is this test's alone: other tests, of other processes too, have other addresses of
     /// the loopback.
-    fn port(test: u8, number: u16, protocol: u8) -> HostPort {
+    fn port(test: u8, number: u16, protocol: u8) -> HostEndpoint {
         let [.., high, low] = std::process::id().to_be_bytes();
-        HostPort {
+        HostEndpoint {
             address: SocketAddrV4::new(Ipv4Addr::new(127, high, low, test), number),
             protocol,
         }
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_says_why() {
-        let foreign = HostPort {
+        let foreign = HostEndpoint {
             address: SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 77), 20_000),
             protocol: protocol::TCP,
         };

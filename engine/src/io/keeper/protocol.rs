@@ -65,14 +65,14 @@ pub enum RequestBody {
     /// Bind sockets at ports of the namespace that the keeper was started from, as many as one message
     /// has room for ([`MAX_FDS`](crate::io::fdpass::MAX_FDS)) at most. Reply: [`ReplyBody::Bound`],
     /// with the sockets.
-    Bind(Vec<HostPort>),
+    Bind(Vec<HostEndpoint>),
     /// Who has a port that is taken. Reply: [`ReplyBody::Holder`].
-    Holder(HostPort),
+    Holder(HostEndpoint),
 }
 
 /// A port of the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPort {
+pub struct HostEndpoint {
     /// The address, unspecified for every one, and the number.
     pub address: SocketAddrV4,
     /// IP protocol number: TCP or UDP.
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn as_many_ports_as_a_message_has_room_for_are_asked_for_and_answered() {
         let (engine, keeper) = Channel::pair().unwrap();
-        let port = HostPort {
+        let port = HostEndpoint {
             address: SocketAddrV4::new(Ipv4Addr::BROADCAST, u16::MAX),
             protocol: u8::MAX,
         };

@@ -11,7 +11,7 @@ use crate::control::publish::{PublishRange, PublishSpec};
 use crate::control::state::{Container, HostPorts, Network, Stopped, Unclaimed, UplinkSpec};
 use crate::io::fdpass::MAX_FDS;
 use crate::io::keeper::KeeperLink;
-use crate::io::keeper::protocol::{HostPort, ReplyBody, RequestBody};
+use crate::io::keeper::protocol::{HostEndpoint, ReplyBody, RequestBody};
 use crate::io::user::{HostSocket, Publication};
 use crate::io::worker::Worker;
 
@@ -59,7 +59,7 @@ impl HostPorts for Claims {
         let Self::Sockets(keeper, _) = self else {
             return UNKNOWN_HOLDER.to_owned();
         };
-        let answer = host_port(port).map(|port| keeper.request(RequestBody::Holder(port), &[]));
+        let answer = host_endpoint(port).map(|port| keeper.request(RequestBody::Holder(port), &[]));
         match answer {
             Some(Ok((ReplyBody::Holder(Some(holder)), _))) => holder,
             _ => UNKNOWN_HOLDER.to_owned(),
@@ -77,7 +77,7 @@ fn bind(
         let why = Unclaimed::Refused(why);
         Stopped { at: 0, why }
     };
-    let Some(wanted) = ports.iter().map(host_port).collect::<Option<Vec<_>>>() else {
+    let Some(wanted) = ports.iter().map(host_endpoint).collect::<Option<Vec<_>>>() else {
         return Err(refused("not an IPv4 endpoint".to_owned()));
     };
     let request = RequestBody::Bind(wanted);
@@ -95,11 +95,11 @@ fn bind(
     stopped.map_or(Ok(()), Err)
 }
 
-fn host_port(port: &PublishSpec) -> Option<HostPort> {
+fn host_endpoint(port: &PublishSpec) -> Option<HostEndpoint> {
     let (IpAddr::V4(address), Some(number)) = (port.address, port.host) else {
         return None;
     };
-    Some(HostPort {
+    Some(HostEndpoint {
         address: SocketAddrV4::new(address, number),
         protocol: port.protocol,
     })
