@@ -1,10 +1,11 @@
-//! What frames come from and go to: a packet socket or a TAP.
+//! What frames come from and go to: packet sockets or a TAP.
 #![allow(unsafe_code, reason = "hands on a promise about ring memory")]
 
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::packet_socket::{PacketSocket, Received, Unusable};
+use super::shared_rings::SharedRings;
 use super::tap::Tap;
 use super::transmit::SendQueue;
 
@@ -13,6 +14,8 @@ use super::transmit::SendQueue;
 pub(super) enum Device {
     /// A packet socket with a ring.
     Packet(PacketSocket),
+    /// Packet sockets that are one.
+    Shared(SharedRings),
     /// A TAP interface.
     Tap(Tap),
 }
@@ -22,6 +25,7 @@ impl Device {
     pub(super) fn is_ready(&self) -> bool {
         match self {
             Self::Packet(socket) => socket.is_ready(),
+            Self::Shared(rings) => rings.is_ready(),
             Self::Tap(tap) => tap.is_ready(),
         }
     }
@@ -30,6 +34,7 @@ impl Device {
     pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
         match self {
             Self::Packet(socket) => socket.next(),
+            Self::Shared(rings) => rings.next(),
             Self::Tap(tap) => tap.next().map(Ok),
         }
     }
@@ -37,28 +42,32 @@ impl Device {
     /// The bytes of frames that `next` will give, as far as they are there. Of a TAP, which is read
     /// frame by frame, none.
     pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
-        match self {
-            Self::Packet(socket) => Some(socket.upcoming()),
-            Self::Tap(_) => None,
-        }
-        .into_iter()
-        .flatten()
+        let (alone, shared) = match self {
+            Self::Packet(socket) => (Some(socket.upcoming()), None),
+            Self::Shared(rings) => (None, Some(rings.upcoming())),
+            Self::Tap(_) => (None, None),
+        };
+        let alone = alone.into_iter().flatten();
+        alone.chain(shared.into_iter().flatten())
     }
 
     /// Gives the memory of all frames that were taken back.
     pub(super) fn release(&mut self) {
         match self {
             Self::Packet(socket) => socket.release(),
+            Self::Shared(rings) => rings.release(),
             Self::Tap(tap) => tap.release(),
         }
     }
 
     /// The memory that frames lie in.
-    pub(super) fn frame_range(&self) -> Range<*const u8> {
-        match self {
-            Self::Packet(socket) => socket.ring_range(),
-            Self::Tap(tap) => tap.frame_range(),
-        }
+    pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
+        let (alone, shared) = match self {
+            Self::Packet(socket) => (Some(socket.ring_range()), None),
+            Self::Shared(rings) => (None, Some(rings.frame_ranges())),
+            Self::Tap(tap) => (Some(tap.frame_range()), None),
+        };
+        alone.into_iter().chain(shared.into_iter().flatten())
     }
 
     /// Sends everything in `queue`.
@@ -70,6 +79,7 @@ impl Device {
         unsafe {
             match self {
                 Self::Packet(socket) => queue.flush(socket.as_fd()),
+                Self::Shared(rings) => rings.flush(queue),
                 Self::Tap(tap) => queue.flush_with(|bytes, offload| tap.send(bytes, offload)),
             }
         }
@@ -79,6 +89,7 @@ impl Device {
     pub(super) fn lost(&self) -> u64 {
         match self {
             Self::Packet(socket) => socket.lost(),
+            Self::Shared(rings) => rings.lost(),
             Self::Tap(_) => 0,
         }
     }
@@ -87,16 +98,18 @@ impl Device {
     pub(super) fn ring_bytes(&self) -> usize {
         match self {
             Self::Packet(socket) => socket.ring_bytes(),
+            Self::Shared(rings) => rings.ring_bytes(),
             Self::Tap(tap) => tap.buffer_bytes(),
         }
     }
-}
 
-impl AsRawFd for Device {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Packet(socket) => socket.as_raw_fd(),
-            Self::Tap(tap) => tap.as_raw_fd(),
-        }
+    /// File descriptors to wait for.
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        let (alone, shared) = match self {
+            Self::Packet(socket) => (Some(socket.as_raw_fd()), None),
+            Self::Shared(rings) => (None, Some(rings.raw_fds())),
+            Self::Tap(tap) => (Some(tap.as_raw_fd()), None),
+        };
+        alone.into_iter().chain(shared.into_iter().flatten())
     }
 }

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`packet_socket`] | `AF_PACKET` with a receive ring |
+//! | [`shared_rings`] | the packet sockets of a sandbox, and which of them hears what |
 //! | `device`, `tap` | TAP interfaces, and what they have in common with packet sockets |
 //! | `spare` | descriptors for when there are no others |
 //! | `transmit` | send queues, `sendmmsg` |
@@ -22,6 +23,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod packet_socket;
 pub mod process;
+pub mod shared_rings;
 mod shield;
 mod spare;
 mod tap;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::fdpass::Channel;
+use super::shared_rings::SOCKETS;
 
 /// What the process may do where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +153,9 @@ pub struct Sandbox {
     /// The network namespace of an ordinary user's host port, apart from the engine's ends so that
     /// the kernel does not answer ARP there for an address that it has here.
     pub host_net: Option<OwnedFd>,
-    /// A packet socket of `net`, created with protocol 0: it hears nothing until it is bound.
-    pub packet: OwnedFd,
+    /// Packet sockets of `net`, created with protocol 0: they hear nothing until they are bound. The
+    /// interfaces are shared out among them.
+    pub packets: Vec<OwnedFd>,
     /// A netlink socket of `net` that watches its links.
     pub watch: OwnedFd,
 }
@@ -172,7 +174,9 @@ impl Sandbox {
             }
             new_network_namespace()?;
             fds.push(File::open("/proc/self/ns/net")?.into());
-            fds.push(packet_socket()?);
+            for _ in 0..SOCKETS {
+                fds.push(packet_socket()?);
+            }
             fds.push(watch_links()?);
             if privilege == Privilege::Ordinary {
                 new_network_namespace()?;
@@ -191,7 +195,9 @@ impl Sandbox {
         } else {
             None
         };
-        let (net, packet, watch) = (next()?, next()?, next()?);
+        let net = next()?;
+        let packets = (0..SOCKETS).map(|_| next()).collect::<Result<_, _>>()?;
+        let watch = next()?;
         let host_net = if privilege == Privilege::Ordinary {
             Some(next()?)
         } else {
@@ -201,7 +207,7 @@ impl Sandbox {
             user,
             net,
             host_net,
-            packet,
+            packets,
             watch,
         })
     }

@@ -24,12 +24,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pontoon_packet::{Frame, Offload};
 
-/// Bytes of one slot: a super-frame of 64 KiB with Ethernet header and tags, the kernel's headers and
-/// headroom, in whole pages.
-const SLOT: usize = 68 << 10;
-/// Bytes of one block, which the kernel allocates in one piece (or by vmalloc); holds 15 slots.
+/// Bytes of one block, which the kernel allocates in one piece (or by vmalloc); holds whole slots.
 const BLOCK: usize = 1 << 20;
-const SLOTS_PER_BLOCK: usize = BLOCK / SLOT;
 /// Room in front of a frame to put a VLAN tag back (4 bytes, rounded to the ring's alignment).
 const HEADROOM: c_int = 16;
 /// Send buffer asked for, in bytes; the kernel gives at most `net.core.wmem_max`. Super-frames count
@@ -39,15 +35,30 @@ const SEND_BUFFER: c_int = 4 << 20;
 /// How much a socket can hold before frames are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSize {
-    /// Blocks of 1 MiB with 15 slots each.
-    pub blocks: usize,
+    /// Bytes of one slot, with the kernel's headers and headroom.
+    slot: usize,
+    /// Blocks of 1 MiB.
+    blocks: usize,
 }
 
 impl RingSize {
-    /// 240 slots in 16 MiB, for a sandbox with any number of ports.
-    pub const SHARED: Self = Self { blocks: 16 };
-    /// 60 slots in 4 MiB, for a socket of a single port.
-    pub const SINGLE: Self = Self { blocks: 4 };
+    /// A super-frame of 64 KiB with Ethernet header and tags, in whole pages.
+    const SUPER_FRAME: usize = 68 << 10;
+    /// 240 slots for super-frames in 16 MiB.
+    pub const LARGE: Self = Self {
+        slot: Self::SUPER_FRAME,
+        blocks: 16,
+    };
+    /// 1024 slots for frames of common size in 2 MiB.
+    pub const SMALL: Self = Self {
+        slot: 2 << 10,
+        blocks: 2,
+    };
+    /// 60 slots for super-frames in 4 MiB, for a socket of a single port.
+    pub const SINGLE: Self = Self {
+        slot: Self::SUPER_FRAME,
+        blocks: 4,
+    };
 
     /// Kernel memory of the ring, in bytes.
     pub const fn bytes(self) -> usize {
@@ -56,7 +67,17 @@ impl RingSize {
 
     /// Frames that it can hold.
     pub const fn slots(self) -> usize {
-        self.blocks * SLOTS_PER_BLOCK
+        self.blocks * self.slots_per_block()
+    }
+
+    const fn slots_per_block(self) -> usize {
+        BLOCK / self.slot
+    }
+
+    /// Where a slot begins, in bytes from the start of the ring.
+    const fn offset(self, number: usize) -> usize {
+        let at = number % self.slots();
+        at / self.slots_per_block() * BLOCK + at % self.slots_per_block() * self.slot
     }
 }
 
@@ -76,6 +97,15 @@ pub struct Received<'a> {
     pub ifindex: u32,
     /// The frame.
     pub frame: Frame<'a>,
+}
+
+/// What is known of a frame before it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// When the kernel put it there: seconds and nanoseconds of its clock.
+    pub(super) at: (u32, u32),
+    /// Index of the interface it came in by.
+    pub(super) ifindex: u32,
 }
 
 /// Why a slot holds no frame that may be used.
@@ -108,21 +138,21 @@ impl PacketSocket {
     /// The kernel refuses an option, the ring's memory, or the binding.
     pub fn open(fd: OwnedFd, binding: Binding, size: RingSize) -> io::Result<Self> {
         set_option(
-            &fd,
+            fd.as_fd(),
             libc::PACKET_VERSION,
             &(libc::tpacket_versions::TPACKET_V2 as c_int),
         )?;
-        set_option(&fd, libc::PACKET_RESERVE, &HEADROOM)?;
-        set_option(&fd, libc::PACKET_VNET_HDR, &1)?;
-        set_option(&fd, PACKET_IGNORE_OUTGOING, &1)?;
-        set_option(&fd, libc::PACKET_QDISC_BYPASS, &1)?;
+        set_option(fd.as_fd(), libc::PACKET_RESERVE, &HEADROOM)?;
+        set_option(fd.as_fd(), libc::PACKET_VNET_HDR, &1)?;
+        set_option(fd.as_fd(), PACKET_IGNORE_OUTGOING, &1)?;
+        set_option(fd.as_fd(), libc::PACKET_QDISC_BYPASS, &1)?;
         let request = libc::tpacket_req {
             tp_block_size: BLOCK as u32,
             tp_block_nr: size.blocks as u32,
-            tp_frame_size: SLOT as u32,
+            tp_frame_size: size.slot as u32,
             tp_frame_nr: size.slots() as u32,
         };
-        set_option(&fd, libc::PACKET_RX_RING, &request)?;
+        set_option(fd.as_fd(), libc::PACKET_RX_RING, &request)?;
         nix::sys::socket::setsockopt(
             &fd,
             nix::sys::socket::sockopt::SndBuf,
@@ -150,16 +180,37 @@ impl PacketSocket {
             && self.status(number).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
+    /// The next frame, if there is one.
+    pub(super) fn head(&self) -> Option<Head> {
+        if !self.is_ready() {
+            return None;
+        }
+        let (header, ifindex) = self.described(self.taken);
+        Some(Head {
+            at: (header.tp_sec, header.tp_nsec),
+            ifindex,
+        })
+    }
+
+    /// What the kernel says of a slot, which must hold a frame, and the interface that this came in by.
+    fn described(&self, number: usize) -> (libc::tpacket2_hdr, u32) {
+        let slot = self.slot(number);
+        // SAFETY: the status said that the slot is the engine's, and `Acquire` ordered its contents
+        // before; the header is at its start and the slot is aligned to its size.
+        let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+        // SAFETY: the kernel writes the address behind the header, aligned to 16 bytes.
+        let address = unsafe { slot.add(ADDRESS).cast::<libc::sockaddr_ll>().read() };
+        (header, address.sll_ifindex as u32)
+    }
+
     /// The bytes of the frames in the next slots, as the kernel put them there (without a tag).
     pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
         (self.taken..)
             .take_while(|number| self.holds_frame(*number))
             .map(|number| {
-                let slot = self.slot(number);
-                // SAFETY: as in `next`: the status said that the slot is the engine's.
-                let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+                let (slot, (header, _)) = (self.slot(number), self.described(number));
                 let (start, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
-                assert!(start + len <= SLOT, "slot header out of range");
+                assert!(start + len <= self.size.slot, "slot header out of range");
                 // SAFETY: the range lies in the slot, which stays the engine's until it is released,
                 // for which `self` must be borrowed mutably.
                 unsafe { std::slice::from_raw_parts(slot.add(start).as_ptr(), len) }
@@ -171,32 +222,25 @@ impl PacketSocket {
         if !self.is_ready() {
             return None;
         }
-        let slot = self.slot(self.taken);
+        let (slot, size) = (self.slot(self.taken), self.size.slot);
+        let (header, ifindex) = self.described(self.taken);
         self.taken += 1;
-        // SAFETY: the status said that the slot is the engine's, and `Acquire` ordered its contents
-        // before; the header is at its start and the slot is aligned to pages.
-        let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
-        // SAFETY: the kernel writes the address behind the header, aligned to 16 bytes.
-        let address = unsafe { slot.add(ADDRESS).cast::<libc::sockaddr_ll>().read() };
         if header.tp_snaplen < header.tp_len {
             return Some(Err(Unusable::Truncated));
         }
         let (start, len) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
         assert!(
-            start >= ADDRESS + Offload::LEN && start + len <= SLOT,
+            start >= ADDRESS + Offload::LEN && start + len <= size,
             "slot header out of range"
         );
         // SAFETY: the range lies in the slot, which is the engine's until it is released, and `self`
         // is borrowed as long as the frame is.
         let room = unsafe {
-            std::slice::from_raw_parts_mut(slot.add(ADDRESS + 20).as_ptr(), SLOT - ADDRESS - 20)
+            std::slice::from_raw_parts_mut(slot.add(ADDRESS + 20).as_ptr(), size - ADDRESS - 20)
         };
         let start = start - ADDRESS - 20;
         let frame = unpack(room, start, len, &header);
-        Some(Ok(Received {
-            ifindex: address.sll_ifindex as u32,
-            frame,
-        }))
+        Some(Ok(Received { ifindex, frame }))
     }
 
     /// Gives all slots that were taken back to the kernel.
@@ -244,10 +288,8 @@ impl PacketSocket {
     }
 
     fn slot(&self, number: usize) -> NonNull<u8> {
-        let at = number % self.size.slots();
-        let offset = at / SLOTS_PER_BLOCK * BLOCK + at % SLOTS_PER_BLOCK * SLOT;
         // SAFETY: the offset of a slot lies inside the mapping.
-        unsafe { self.ring.add(offset) }
+        unsafe { self.ring.add(self.size.offset(number)) }
     }
 
     fn status(&self, number: usize) -> &AtomicU32 {
@@ -309,7 +351,7 @@ fn unpack<'a>(
     }
 }
 
-fn set_option<T>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option<T>(fd: BorrowedFd<'_>, option: c_int, value: &T) -> io::Result<()> {
     // SAFETY: pointer and length describe `value`, which the kernel only reads.
     let result = unsafe {
         libc::setsockopt(

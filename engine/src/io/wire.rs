@@ -3,7 +3,7 @@
 //! A port is a pair of a socket and an interface index. One batch goes like this:
 //!
 //! ```text
-//! take up to BATCH slots of one ring → process each → flush the queues of all sockets → give the slots back
+//! take up to BATCH slots of one socket → process each → flush the queues of all sockets → give the slots back
 //! ```
 //!
 //! A frame that was heard by one socket may be queued at any other, by reference to the ring it lies
@@ -15,7 +15,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -24,12 +24,13 @@ use pontoon_packet::{Facts, Frame, Offload};
 
 use super::device::Device;
 use super::packet_socket::{Binding, PacketSocket, RingSize};
+use super::shared_rings::SharedRings;
 use super::tap::Tap;
 use super::transmit::SendQueue;
 use super::user::Arena;
 use crate::{PortId, Transmit};
 
-/// Frames taken from one ring before everything they caused is sent. Our choice: enough that a batch
+/// Frames taken from one socket before everything they caused is sent. Our choice: enough that a batch
 /// costs few system calls, little enough that the first frame of it does not wait for long.
 pub const BATCH: usize = 64;
 
@@ -61,7 +62,7 @@ pub struct Outbox {
     queues: Vec<SendQueue>,
     places: Vec<Option<Place>>,
     /// Where the frames of the batch under way lie until it is flushed.
-    stable: Range<*const u8>,
+    stable: Vec<Range<*const u8>>,
 }
 
 // SAFETY: the pointers of the range are only compared, never followed.
@@ -75,7 +76,8 @@ impl Outbox {
 
 impl Transmit for Outbox {
     fn forward(&mut self, port: PortId, frame: &Frame<'_>) {
-        if !self.stable.contains(&frame.bytes.as_ptr()) {
+        let start = frame.bytes.as_ptr();
+        if !self.stable.iter().any(|range| range.contains(&start)) {
             self.emit(port, frame.bytes, frame.offload);
         } else if let Some(place) = self.place(port) {
             self.queues[place.socket.0].push_ring(place.ifindex, frame.bytes, frame.offload);
@@ -138,11 +140,10 @@ impl Default for Wire {
 impl Wire {
     /// No sockets.
     pub fn new() -> Self {
-        let nowhere = std::ptr::null()..std::ptr::null();
         let outbox = Outbox {
             queues: Vec::new(),
             places: Vec::new(),
-            stable: nowhere,
+            stable: Vec::new(),
         };
         Self {
             endpoints: Vec::new(),
@@ -161,6 +162,14 @@ impl Wire {
         size: RingSize,
     ) -> io::Result<SocketId> {
         Ok(self.add(Device::Packet(PacketSocket::open(fd, binding, size)?)))
+    }
+
+    /// Starts to hear all interfaces of a namespace by packet sockets that are one.
+    ///
+    /// # Errors
+    /// There are not [`super::shared_rings::SOCKETS`] of them, or the kernel refuses a ring, a binding or the group.
+    pub fn add_shared(&mut self, fds: Vec<OwnedFd>) -> io::Result<SocketId> {
+        Ok(self.add(Device::Shared(SharedRings::open(fds)?)))
     }
 
     /// Starts to hear a TAP interface. Its one port has the interface index [`TAP_INDEX`].
@@ -228,9 +237,11 @@ impl Wire {
         }
     }
 
-    /// File descriptor of a socket, to wait for.
-    pub fn raw_fd(&self, id: SocketId) -> Option<RawFd> {
-        Some(self.endpoints.get(id.0)?.as_ref()?.device.as_raw_fd())
+    /// File descriptors of a socket, to wait for.
+    pub fn raw_fds(&self, id: SocketId) -> Vec<RawFd> {
+        let endpoint = self.endpoints.get(id.0).and_then(Option::as_ref);
+        let fds = endpoint.map(|endpoint| endpoint.device.raw_fds());
+        fds.into_iter().flatten().collect()
     }
 
     /// Numbers of sockets are below this.
@@ -251,7 +262,8 @@ impl Wire {
         let Some(endpoint) = self.endpoints.get_mut(id.0).and_then(Option::as_mut) else {
             return 0;
         };
-        self.outbox.stable = endpoint.device.frame_range();
+        self.outbox.stable.clear();
+        self.outbox.stable.extend(endpoint.device.frame_ranges());
         let mut count = 0;
         while count < BATCH {
             if count.is_multiple_of(AHEAD) {
@@ -279,7 +291,7 @@ impl Wire {
 
     /// Lets the engine send on its own account.
     pub fn send(&mut self, with: impl FnOnce(&mut Outbox)) {
-        self.outbox.stable = std::ptr::null()..std::ptr::null();
+        self.outbox.stable.clear();
         with(&mut self.outbox);
         self.flush();
     }
@@ -290,7 +302,8 @@ impl Wire {
         arena: &mut Arena,
         mut each: impl FnMut(&mut Frame<'_>, &mut Outbox),
     ) {
-        self.outbox.stable = arena.range();
+        self.outbox.stable.clear();
+        self.outbox.stable.push(arena.range());
         for mut frame in arena.frames() {
             each(&mut frame, &mut self.outbox);
         }

@@ -150,6 +150,15 @@ impl Worker {
         self.listen(id)
     }
 
+    /// Starts to hear all interfaces of a namespace by packet sockets that are one.
+    ///
+    /// # Errors
+    /// As for [`Wire::add_shared`], or the kernel refuses to wait for one of them.
+    pub fn add_shared(&mut self, fds: Vec<OwnedFd>) -> io::Result<SocketId> {
+        let id = self.wire.add_shared(fds)?;
+        self.listen(id)
+    }
+
     /// Starts to hear a TAP interface; its port has the interface index `wire::TAP_INDEX`.
     ///
     /// # Errors
@@ -160,7 +169,7 @@ impl Worker {
     }
 
     fn listen(&self, id: SocketId) -> io::Result<SocketId> {
-        if let Some(fd) = self.wire.raw_fd(id) {
+        for fd in self.wire.raw_fds(id) {
             let registry = self.poll.registry();
             registry.register(&mut SourceFd(&fd), Token(id.0), Interest::READABLE)?;
         }

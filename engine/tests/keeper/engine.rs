@@ -13,6 +13,7 @@ use pontoon_engine::io::namespace::{
     Inside, become_root_of_new_user_namespace, enter, in_child, new_network_namespace, owner_of,
 };
 use pontoon_engine::io::netlink::{Netlink, Watch};
+use pontoon_engine::io::shared_rings::SOCKETS;
 
 use crate::PATIENCE;
 
@@ -37,8 +38,9 @@ impl Engine {
         let ReplyBody::Sandbox { unprivileged } = reply else {
             panic!("{reply:?}");
         };
-        assert_eq!(fds.len(), if unprivileged { 4 } else { 2 });
-        let mut fds = fds.into_iter().skip(1);
+        let made = if unprivileged { 3 } else { 1 };
+        assert_eq!(fds.len(), SOCKETS + made);
+        let mut fds = fds.into_iter().skip(SOCKETS);
         let net = fds.next().unwrap();
         Self {
             link,

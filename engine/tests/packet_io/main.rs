@@ -7,6 +7,7 @@
 )]
 
 mod allocations;
+mod sharing;
 mod veth;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -243,8 +244,8 @@ fn truncated_frame_is_counted_and_not_forwarded() {
 #[test]
 fn frames_that_find_the_ring_full_are_counted() {
     isolated("frames_that_find_the_ring_full_are_counted", || {
-        let mut bench = Bench::new(2);
-        let (slots, bytes) = (RingSize::SHARED.slots(), datagram(10).build());
+        let mut bench = Bench::with_one_ring(2, RingSize::LARGE);
+        let (slots, bytes) = (RingSize::LARGE.slots(), datagram(10).build());
         for _ in 0..slots + 60 {
             bench.peers[0].send(&bytes, Offload::NONE);
         }

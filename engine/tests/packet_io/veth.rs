@@ -11,8 +11,9 @@ use std::thread;
 use nix::sched::{CloneFlags, setns, unshare};
 use pontoon_engine::PortId;
 use pontoon_engine::io::packet_socket::{Binding, RingSize};
-use pontoon_engine::io::wire::{SocketCounters, SocketId, Wire};
-use pontoon_packet::Offload;
+use pontoon_engine::io::shared_rings::SOCKETS;
+use pontoon_engine::io::wire::{Outbox, SocketCounters, SocketId, Wire};
+use pontoon_packet::{Frame, Offload};
 
 const INSIDE: &str = "PONTOON_TEST_INSIDE";
 /// How long a frame may take from one end to the other, in milliseconds.
@@ -88,7 +89,7 @@ fn silence() {
     }
 }
 
-/// The engine's side with one socket that hears every port, and the containers' ends.
+/// The engine's side, which hears every port, and the containers' ends.
 pub(crate) struct Bench {
     pub(crate) wire: Wire,
     pub(crate) socket: SocketId,
@@ -97,8 +98,21 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Makes `ports` veth pairs; port n is `PortId(n)`.
+    /// Makes `ports` veth pairs, heard as a sandbox's are; port n is `PortId(n)`.
     pub(crate) fn new(ports: u32) -> Self {
+        Self::hearing(ports, |wire| {
+            wire.add_shared((0..SOCKETS).map(|_| packet_socket()).collect())
+        })
+    }
+
+    /// The same, heard by one socket with one ring.
+    pub(crate) fn with_one_ring(ports: u32, size: RingSize) -> Self {
+        Self::hearing(ports, |wire| {
+            wire.add_socket(packet_socket(), Binding::AllInterfaces, size)
+        })
+    }
+
+    fn hearing(ports: u32, hear: impl FnOnce(&mut Wire) -> io::Result<SocketId>) -> Self {
         silence();
         let outside = Namespace::new();
         let mut wire = Wire::new();
@@ -110,8 +124,7 @@ impl Bench {
             ip(&format!("link set p{n} up"));
         }
         let peers = outside.enter(|| (0..ports).map(|n| Peer::new(&format!("c{n}"))).collect());
-        let socket = wire.add_socket(packet_socket(), Binding::AllInterfaces, RingSize::SHARED);
-        let socket = socket.expect("a ring");
+        let socket = hear(&mut wire).expect("rings");
         for n in 0..ports {
             wire.add_port(PortId(n), socket, index(&format!("p{n}")));
         }
@@ -133,11 +146,7 @@ impl Bench {
     pub(crate) fn pump(
         &mut self,
         frames: usize,
-        mut each: impl FnMut(
-            PortId,
-            &mut pontoon_packet::Frame<'_>,
-            &mut pontoon_engine::io::wire::Outbox,
-        ),
+        mut each: impl FnMut(PortId, &mut Frame<'_>, &mut Outbox),
     ) {
         let end = std::time::Instant::now() + std::time::Duration::from_millis(PATIENCE as u64);
         let mut count = 0;
@@ -149,6 +158,14 @@ impl Bench {
             count += self.wire.pump(self.socket, &mut each);
         }
         assert_eq!(count, frames);
+    }
+
+    /// Takes what has come. Says how many frames of each port were heard.
+    pub(crate) fn drain(&mut self) -> Vec<usize> {
+        let mut heard = vec![0; self.peers.len()];
+        let mut each = |PortId(port), _: &mut Frame<'_>, _: &mut Outbox| heard[port as usize] += 1;
+        while self.wire.pump(self.socket, &mut each) > 0 {}
+        heard
     }
 
     /// Counters of the socket that hears every port.

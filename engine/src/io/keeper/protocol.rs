@@ -113,10 +113,10 @@ pub enum FromKeeper {
 /// Answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ReplyBody {
-    /// Descriptors: packet socket, network namespace, then the user namespace and the host's network
-    /// namespace where they were made.
+    /// Descriptors: the packet sockets, network namespace, then the user namespace and the host's
+    /// network namespace where they were made.
     Sandbox {
-        /// A user namespace was made; descriptors 2 and 3 are there.
+        /// A user namespace was made; the last two descriptors are there.
         unprivileged: bool,
     },
     /// The interface is there. With a packet socket of its own when `sandbox` is not the shared one.

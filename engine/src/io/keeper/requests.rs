@@ -109,10 +109,9 @@ impl Keeper {
 
     fn describe_sandbox(&self) -> io::Result<Answer> {
         let sandbox = &self.links.sandbox;
-        let mut fds = vec![sandbox.packet.try_clone()?, sandbox.net.try_clone()?];
-        for fd in [&sandbox.user, &sandbox.host_net].into_iter().flatten() {
-            fds.push(fd.try_clone()?);
-        }
+        let made = [&sandbox.user, &sandbox.host_net].into_iter().flatten();
+        let fds = sandbox.packets.iter().chain([&sandbox.net]).chain(made);
+        let fds = fds.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
         let unprivileged = sandbox.user.is_some();
         Ok((ReplyBody::Sandbox { unprivileged }, fds))
     }

@@ -27,7 +27,7 @@ use crate::control::api::{NetworkSpec, Reply, Request};
 use crate::control::state::{DEFAULT_NETWORK, State};
 use crate::io::keeper::KeeperLink;
 use crate::io::keeper::protocol::{Event, ReplyBody, RequestBody, SandboxId};
-use crate::io::packet_socket::{Binding, RingSize};
+use crate::io::shared_rings::SOCKETS;
 use crate::io::wire::SocketId;
 use crate::io::worker::{Worker, WorkerHandle};
 use crate::{Datapath, Seeds};
@@ -97,7 +97,8 @@ impl Control {
             return Err(unexpected());
         };
         let mut fds = fds.into_iter();
-        let (Some(packet), Some(_net)) = (fds.next(), fds.next()) else {
+        let packets: Vec<_> = fds.by_ref().take(SOCKETS).collect();
+        let (SOCKETS, Some(_net)) = (packets.len(), fds.next()) else {
             return Err(unexpected());
         };
         let sandbox = SandboxFds {
@@ -110,7 +111,7 @@ impl Control {
         let datapath = Datapath::new(Seeds(random()?), Profile::docker0(), Limits::default());
         let (worker, _thread) = Worker::spawn(datapath).map_err(broken)?;
         let shared = worker
-            .call(|w, _| w.add_socket(packet, Binding::AllInterfaces, RingSize::SHARED))
+            .call(|w, _| w.add_shared(packets))
             .map_err(broken)?
             .map_err(broken)?;
         resolvers::follow(worker.clone()).map_err(broken)?;

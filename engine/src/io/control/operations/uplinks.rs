@@ -30,7 +30,7 @@ impl Control {
         let ifindex = facts.ifindex;
         let socket = self
             .ask(move |w, _| {
-                let size = RingSize::SHARED;
+                let size = RingSize::LARGE;
                 let socket = w.add_socket(packet, Binding::Interface(ifindex), size)?;
                 if let Err(error) = w.datapath().add_uplink(config) {
                     w.remove_socket(socket);

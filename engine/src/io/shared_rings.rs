@@ -1,0 +1,207 @@
+//! The packet sockets of a sandbox, which share out among themselves what they hear.
+//!
+//! One ring for all containers would be simple, and unfair: its slots have to hold super-frames, so there
+//! are few of them, and a container that sends small frames faster than the engine takes them overruns it
+//! for everybody. So the sockets are a group (`packet(7)`, `PACKET_FANOUT`), each with a ring of its own,
+//! and a filter says who hears a frame:
+//!
+//! ```text
+//! longer than SMALL ──► large: 240 slots for super-frames, of all interfaces
+//! others ─────────────► small[interface mod SHARES]: 1024 slots each
+//! ```
+//!
+//! Rings are served in turn. Frames of one interface keep their order: the kernel finishes with one before
+//! it takes the next and stamps each, so of the two rings that an interface can be heard by, the one with
+//! the older frame is next.
+#![allow(unsafe_code, reason = "hands on a promise about ring memory")]
+
+use std::ffi::c_int;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use super::packet_socket::{Binding, PacketSocket, Received, RingSize, Unusable, set_option};
+use super::transmit::SendQueue;
+
+/// Rings for small frames. A flood overruns the ring of a quarter of the containers.
+const SHARES: usize = 4;
+/// Sockets of a sandbox.
+pub const SOCKETS: usize = 1 + SHARES;
+/// Frames from one ring before another has its turn.
+const TURN: usize = 16;
+/// Longest datagram, in bytes, that a small slot holds with the kernel's headers, tags and headroom.
+const SMALL: u32 = 1856;
+/// Groups are numbered by network namespace; a sandbox has this one.
+const GROUP: c_int = 1;
+/// Not in every libc; `include/uapi/linux/if_packet.h`. A group hears outgoing frames unless it is told
+/// not to, whatever its members were told.
+const PACKET_FANOUT_FLAG_IGNORE_OUTGOING: c_int = 0x4000;
+
+/// Sockets of one namespace that are one source of frames.
+#[derive(Debug)]
+pub(super) struct SharedRings {
+    large: PacketSocket,
+    small: Vec<PacketSocket>,
+    /// Whose turn it is, and for how many frames more.
+    turn: usize,
+    left: usize,
+}
+
+/// One of the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ring {
+    Large,
+    Small(usize),
+}
+
+impl SharedRings {
+    /// Starts to hear all interfaces of the namespace by these sockets, which were created with protocol 0.
+    ///
+    /// # Errors
+    /// There are not [`SOCKETS`] of them, or the kernel refuses a ring, a binding or the group.
+    pub(super) fn open(fds: Vec<OwnedFd>) -> io::Result<Self> {
+        if fds.len() != SOCKETS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let sizes = std::iter::once(RingSize::LARGE).chain(std::iter::repeat(RingSize::SMALL));
+        let open = |(fd, size)| PacketSocket::open(fd, Binding::AllInterfaces, size);
+        let sockets = fds.into_iter().zip(sizes).map(open);
+        let mut sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+        join(&sockets)?;
+        Ok(Self {
+            large: sockets.remove(0),
+            small: sockets,
+            turn: 0,
+            left: TURN,
+        })
+    }
+
+    /// Whether there is a frame. Costs no system call.
+    pub(super) fn is_ready(&self) -> bool {
+        self.rings().any(PacketSocket::is_ready)
+    }
+
+    /// Takes the next frame.
+    pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
+        self.pass_turn();
+        match self.choose()? {
+            Ring::Large => self.large.next(),
+            Ring::Small(at) => {
+                self.left = self.left.saturating_sub(1);
+                self.small[at].next()
+            }
+        }
+    }
+
+    /// The bytes of the small frames that come next.
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+        self.small[self.turn].upcoming()
+    }
+
+    /// Gives all slots that were taken back to the kernel.
+    pub(super) fn release(&mut self) {
+        self.large.release();
+        self.small.iter_mut().for_each(PacketSocket::release);
+    }
+
+    /// The memory that frames lie in.
+    pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
+        self.rings().map(PacketSocket::ring_range)
+    }
+
+    /// Sends everything in `queue`.
+    ///
+    /// # Safety
+    /// As for [`SendQueue::flush`].
+    pub(super) unsafe fn flush(&self, queue: &mut SendQueue) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { queue.flush(self.large.as_fd()) };
+    }
+
+    /// Frames lost since the last call because their ring was full.
+    pub(super) fn lost(&self) -> u64 {
+        self.rings().map(PacketSocket::lost).sum()
+    }
+
+    /// Kernel memory of the rings, in bytes.
+    pub(super) fn ring_bytes(&self) -> usize {
+        self.rings().map(PacketSocket::ring_bytes).sum()
+    }
+
+    /// To be waited for.
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.rings().map(AsRawFd::as_raw_fd)
+    }
+
+    fn rings(&self) -> impl Iterator<Item = &PacketSocket> {
+        std::iter::once(&self.large).chain(&self.small)
+    }
+
+    /// Goes on to a ring that holds a frame when this one is empty or has had its turn.
+    fn pass_turn(&mut self) {
+        if self.left > 0 && self.small[self.turn].is_ready() {
+            return;
+        }
+        let others = (1..=SHARES).map(|step| (self.turn + step) % SHARES);
+        if let Some(next) = others.into_iter().find(|at| self.small[*at].is_ready()) {
+            (self.turn, self.left) = (next, TURN);
+        }
+    }
+
+    /// The ring with the next frame. A large frame is looked for after a small one, and what may stand
+    /// before it after that: in each case, what was there before the other is seen.
+    fn choose(&self) -> Option<Ring> {
+        let small = self.small[self.turn].head();
+        let Some(large) = self.large.head() else {
+            return small.map(|_| Ring::Small(self.turn));
+        };
+        if small.is_some_and(|small| small.at <= large.at) {
+            return Some(Ring::Small(self.turn));
+        }
+        let share = large.ifindex as usize % SHARES;
+        match self.small[share].head() {
+            Some(before) if before.at <= large.at => Some(Ring::Small(share)),
+            _ => Some(Ring::Large),
+        }
+    }
+}
+
+/// Lets sockets share what they hear: long frames go to the first, others to the rest by interface.
+fn join(sockets: &[PacketSocket]) -> io::Result<()> {
+    let kind = libc::PACKET_FANOUT_CBPF as c_int | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    for socket in sockets {
+        set_option(socket.as_fd(), libc::PACKET_FANOUT, &(GROUP | kind << 16))?;
+    }
+    let mut program = filter();
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    set_option(sockets[0].as_fd(), libc::PACKET_FANOUT_DATA, &program)
+}
+
+/// Returns the place of the socket in the group (`net/packet/af_packet.c`, `fanout_demux_bpf`).
+fn filter() -> [libc::sock_filter; 7] {
+    const LD: u32 = libc::BPF_LD | libc::BPF_W;
+    /// `SKF_AD_OFF + SKF_AD_IFINDEX` (`include/uapi/linux/filter.h`).
+    const INTERFACE: u32 = 0xffff_f000 + 8;
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    [
+        step(LD | libc::BPF_LEN, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, SMALL),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+        step(LD | libc::BPF_ABS, 0, INTERFACE),
+        step(
+            libc::BPF_ALU | libc::BPF_AND | libc::BPF_K,
+            0,
+            SHARES as u32 - 1,
+        ),
+        step(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 0, 1),
+        step(libc::BPF_RET | libc::BPF_A, 0, 0),
+    ]
+}
