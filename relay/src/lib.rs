@@ -23,8 +23,10 @@
 //! initial sequence number comes from a seed.
 #![forbid(unsafe_code)]
 
+mod arena;
 mod connection;
 mod wire;
 
+pub use arena::{Arena, ETHERNET};
 pub use connection::{Buffers, Connection, Incoming, Setup};
 pub use wire::Emit;

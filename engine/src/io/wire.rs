@@ -21,13 +21,13 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use pontoon_nat::{AHEAD, ConnId};
 use pontoon_packet::{Facts, Frame, Offload};
+use pontoon_relay::Arena;
 
 use super::device::Device;
 use super::packet_socket::{Binding, PacketSocket, RingSize};
 use super::shared_rings::SharedRings;
 use super::tap::Tap;
 use super::transmit::SendQueue;
-use super::user::Arena;
 use crate::{PortId, Transmit};
 
 /// Frames taken from one socket before everything they caused is sent. Our choice: enough that a batch

@@ -12,7 +12,7 @@ use crate::checksum::{fold, pseudo_header};
 use crate::parse::ethertype;
 use crate::{MacAddr, Offload, icmp};
 use headers::{Network, Transport, padded};
-pub use messages::{arp, icmp_error, icmp_error_about};
+pub use messages::{arp, icmp_error, icmp_error_about, tcp_reset};
 
 /// A frame under construction.
 #[derive(Clone, Debug)]

@@ -12,8 +12,8 @@ use nix::sys::socket::{
 use pontoon_packet::checksum::{checksum, fold, pseudo_header, sum};
 use pontoon_packet::parse::protocol;
 use pontoon_packet::{Endpoint, Ip, L4, Offload, Segments, icmp};
+use pontoon_relay::{Arena, ETHERNET};
 
-use super::arena::{Arena, ETHERNET};
 use super::tcp::Ends;
 
 /// Datagrams taken from one socket before others get their turn.

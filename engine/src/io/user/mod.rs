@@ -13,7 +13,6 @@
 //! (`UserUplink::end`), and with it everything that it held. Frames for containers are made in an
 //! `Arena` and go through the same function as every other frame.
 
-mod arena;
 mod datagram;
 mod inward;
 mod listener;
@@ -32,12 +31,11 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, event::Event};
 use nix::errno::Errno;
 use pontoon_nat::ConnId;
-use pontoon_packet::build::Packet;
+use pontoon_packet::build::tcp_reset;
 use pontoon_packet::parse::tcp_flags;
-use pontoon_packet::{Endpoint, Facts, Frame, Ip, L4, MacAddr, Timestamp, icmp, parse};
+use pontoon_packet::{Endpoint, Facts, Frame, Ip, L4, Timestamp, icmp};
+use pontoon_relay::{Arena, Emit};
 
-pub(super) use self::arena::Arena;
-use self::arena::ETHERNET;
 use self::datagram::DatagramFlow;
 pub use self::listener::{HostSocket, Publication};
 use self::listeners::{FIRST_LISTENER, Listeners};
@@ -236,7 +234,7 @@ impl UserUplink {
         self.names.serve(now);
         self.hand_out_answers(now);
         for _ in 0..self.touched.len() {
-            if !pontoon_relay::Emit::has_room(&self.arena) {
+            if !self.arena.has_room() {
                 break;
             }
             if let Some(slot) = self.touched.pop_front() {
@@ -536,35 +534,11 @@ impl UserUplink {
         self.tell(port, datagram, Step::Unreachable(error));
     }
 
-    /// Answers a segment of a connection that there is not (RFC 9293 §3.10.7.1).
+    /// Answers a segment of a connection that there is not.
     fn reset(&mut self, datagram: &[u8]) {
-        let mut frame = vec![0; ETHERNET];
-        frame[12] = 0x08;
-        frame.extend_from_slice(datagram);
-        let Ok(facts) = parse(&frame) else { return };
-        let Some(ip) = facts.ip() else { return };
-        let (L4::Tcp(tcp), Some(ends)) = (ip.l4, ends(ip)) else {
-            return;
-        };
-        if resets(ip) {
-            return;
+        if let Some(frame) = tcp_reset(datagram) {
+            self.arena.copy(&frame);
         }
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.dst, ip.src) else {
-            return;
-        };
-        let taken = ip.payload_len() as u32 - u32::from(tcp.header_len)
-            + u32::from(tcp.flags & tcp_flags::SYN != 0)
-            + u32::from(tcp.flags & tcp_flags::FIN != 0);
-        let (flags, seq, ack) = if tcp.flags & tcp_flags::ACK == 0 {
-            let ack = tcp.seq.wrapping_add(taken);
-            (tcp_flags::RST | tcp_flags::ACK, 0, ack)
-        } else {
-            (tcp_flags::RST, tcp.ack, 0)
-        };
-        let packet = Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO)
-            .ipv4(src, dst)
-            .tcp(ends.far.port, ends.container.port, flags, seq, ack);
-        self.arena.copy(&packet.build());
     }
 }
 

@@ -14,9 +14,8 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt};
 use pontoon_packet::{Endpoint, Timestamp, icmp};
-use pontoon_relay::{Connection, Incoming, Setup};
+use pontoon_relay::{Arena, Connection, Incoming, Setup};
 
-use super::arena::Arena;
 use super::memory::{Memory, Region};
 
 /// How long a connection is idle before it gives back memory that it has used.

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use pontoon_names::{MAX_QUERY, StreamDecoder, frame};
 use pontoon_packet::Timestamp;
-use pontoon_relay::{Connection, Incoming};
+use pontoon_relay::{Arena, Connection, Incoming};
 
 use super::Asker;
-use crate::io::user::arena::Arena;
 use crate::io::user::memory::{Memory, Region};
 
 /// How long a connection may bring no query (RFC 7766 §6.2.3: a few seconds).

@@ -1,17 +1,18 @@
-//! Frames that host sockets cause, until they have gone through the datapath and been sent.
+//! Frames for containers that host sockets cause, until they have gone their way.
 
 use std::ops::Range;
 
 use pontoon_packet::checksum::{fold, pseudo_header};
 use pontoon_packet::parse::protocol;
 use pontoon_packet::{Frame, Offload, Segments};
-use pontoon_relay::Emit;
+
+use crate::Emit;
 
 /// Bytes of all frames that wait. Our choice: sixteen super-frames, which stay in the processor's
 /// caches from the socket to the wire.
 const SIZE: usize = 1 << 20;
 /// Bytes of an Ethernet header.
-pub(super) const ETHERNET: usize = 14;
+pub const ETHERNET: usize = 14;
 /// The largest frame: a datagram of 65 535 bytes behind an Ethernet header.
 const LARGEST: usize = ETHERNET + 65_535;
 
@@ -23,14 +24,15 @@ struct Composed {
 
 /// Frames in one piece of memory that does not move. The default has no room.
 #[derive(Debug, Default)]
-pub(in crate::io) struct Arena {
+pub struct Arena {
     bytes: Box<[u8]>,
     used: usize,
     frames: Vec<Composed>,
 }
 
 impl Arena {
-    pub(super) fn new() -> Self {
+    /// Room for sixteen of the largest frames.
+    pub fn new() -> Self {
         Self {
             bytes: vec![0; SIZE].into_boxed_slice(),
             used: 0,
@@ -39,12 +41,12 @@ impl Arena {
     }
 
     /// Nothing waits.
-    pub(in crate::io) const fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
     /// Room for one frame.
-    pub(super) fn small() -> Self {
+    pub fn small() -> Self {
         Self {
             bytes: vec![0; LARGEST].into_boxed_slice(),
             ..Self::default()
@@ -52,12 +54,12 @@ impl Arena {
     }
 
     /// The memory that frames lie in.
-    pub(in crate::io) fn range(&self) -> Range<*const u8> {
+    pub fn range(&self) -> Range<*const u8> {
         self.bytes.as_ptr_range()
     }
 
     /// Every frame in the order in which they were made. They may be edited in place.
-    pub(in crate::io) fn frames(&mut self) -> impl Iterator<Item = Frame<'_>> {
+    pub fn frames(&mut self) -> impl Iterator<Item = Frame<'_>> {
         let mut rest = &mut self.bytes[..];
         let mut start = 0;
         self.frames.iter().map(move |composed| {
@@ -74,18 +76,18 @@ impl Arena {
     }
 
     /// Forgets all frames. They must have been sent.
-    pub(in crate::io) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.used = 0;
         self.frames.clear();
     }
 
     /// Room for a whole frame; the Ethernet header's type is left to [`commit`](Self::commit).
-    pub(super) fn open(&mut self) -> Option<&mut [u8]> {
+    pub fn open(&mut self) -> Option<&mut [u8]> {
         self.bytes.get_mut(self.used..self.used + LARGEST)
     }
 
     /// Takes the first `len` bytes of what `open` gave as a frame.
-    pub(super) fn commit(&mut self, len: usize, offload: Offload) {
+    pub fn commit(&mut self, len: usize, offload: Offload) {
         let place = self.used..self.used + len;
         let version = self.bytes[place.start + ETHERNET] >> 4;
         let ethertype: [u8; 2] = if version == 6 {
@@ -101,7 +103,7 @@ impl Arena {
     }
 
     /// Takes a frame that lies elsewhere, if there is room.
-    pub(super) fn copy(&mut self, frame: &[u8]) {
+    pub fn copy(&mut self, frame: &[u8]) {
         if let Some(room) = self.open()
             && frame.len() <= room.len()
         {
