@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, S
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint};
 
+use crate::segment::{split_end, with_room, without_bytes};
 use crate::wire::{Emit, Nowhere, Wire};
 
 /// Memory for bytes under way. Its size bounds the window and thereby what a connection can hold.
@@ -148,6 +149,28 @@ impl Connection {
 
     /// Takes an IP datagram of the container's. An answer that cannot wait is sent at once.
     pub fn receive(&mut self, now: Timestamp, datagram: &[u8], out: &mut impl Emit) {
+        let opening = self.state() == State::SynReceived;
+        let closing = self.state() == State::FinWait1;
+        let with_room = closing.then(|| with_room(datagram)).flatten();
+        let datagram = with_room.as_deref().unwrap_or(datagram);
+        if self.finished {
+            // smoltcp would take bytes after the end for more of the stream.
+            let bare = without_bytes(datagram);
+            self.take_in(now, bare.as_deref().unwrap_or(datagram), out);
+        } else if let Some(parts) = split_end(datagram) {
+            for part in parts {
+                self.take_in(now, &part, out);
+            }
+        } else {
+            self.take_in(now, datagram, out);
+        }
+        // smoltcp would wait for another SYN.
+        if opening && self.state() == State::Listen {
+            self.abort();
+        }
+    }
+
+    fn take_in(&mut self, now: Timestamp, datagram: &[u8], out: &mut impl Emit) {
         let mut wire = Wire {
             incoming: Some(datagram),
             out,
@@ -193,6 +216,7 @@ impl Connection {
         if !closing || self.socket().send_queue() > 0 {
             self.last_word = None;
         } else if *self.last_word.get_or_insert(now + LAST_WORD) <= now {
+            self.last_word = None;
             self.abort();
         }
     }
@@ -200,8 +224,11 @@ impl Connection {
     /// Both sides have finished, and only the host has yet to take bytes. smoltcp would forget them
     /// when TIME-WAIT ends.
     fn is_settled(&mut self, now: Timestamp) -> bool {
-        let waits = self.state() == State::TimeWait && self.socket().recv_queue() > 0;
-        waits && *self.settles.get_or_insert(now + SETTLES) <= now
+        if self.state() != State::TimeWait || self.socket().recv_queue() == 0 {
+            self.settles = None;
+            return false;
+        }
+        *self.settles.get_or_insert(now + SETTLES) <= now
     }
 
     /// When [`transmit`](Self::transmit) next has something to do, if nothing comes before.

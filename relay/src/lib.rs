@@ -25,6 +25,7 @@
 
 mod arena;
 mod connection;
+mod segment;
 mod wire;
 
 pub use arena::{Arena, ETHERNET};
