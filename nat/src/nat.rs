@@ -129,7 +129,8 @@ impl Nat {
     /// Takes a datagram of a known flow into account: state, timeout, counters.
     ///
     /// # Errors
-    /// [`Refusal::InvalidTcp`]: it does not belong, and has changed nothing.
+    /// [`Refusal::InvalidTcp`]: it does not belong, and has changed nothing. [`Refusal::HalfOpenFull`]:
+    /// it would begin the connection anew, and its owner has too many handshakes under way.
     pub fn track(
         &mut self,
         now: Timestamp,
@@ -139,6 +140,10 @@ impl Nat {
         ip: &Ip,
     ) -> Result<(), Refusal> {
         let profile = self.profile;
+        let connection = self.table.get(id).ok_or(Refusal::Clash)?;
+        if connection.tcp.begins_anew(direction, frame, ip) {
+            self.table.make_room_for_handshake(connection.owner)?;
+        }
         let connection = self.table.get_mut(id).ok_or(Refusal::Clash)?;
         let before = connection.tcp.state;
         let mut fit = Fit::Counts;

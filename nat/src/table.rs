@@ -280,13 +280,10 @@ impl Table {
 
     /// Makes room within the caps, at the expense of who fills them.
     pub(crate) fn make_room(&mut self, owner: Owner, half_open: bool) -> Result<(), Refusal> {
-        let share = self.shares.get(&owner).copied().unwrap_or(Share::EMPTY);
-        if half_open && share.half_open >= self.limits.half_open_per_owner {
-            self.pressure.half_open_full += 1;
-            let victim = self.oldest_half_open(share).ok_or(Refusal::HalfOpenFull)?;
-            self.evict(victim);
+        if half_open {
+            self.make_room_for_handshake(owner)?;
         }
-        if share.flows >= self.limits.flows_per_owner {
+        if self.share(owner).flows >= self.limits.flows_per_owner {
             self.pressure.share_full += 1;
             self.evict_oldest(owner).ok_or(Refusal::ShareFull)?;
         }
@@ -296,6 +293,21 @@ impl Table {
             self.evict_oldest(victim).ok_or(Refusal::TableFull)?;
         }
         Ok(())
+    }
+
+    /// The same for a handshake of a connection that is in the table already.
+    pub(crate) fn make_room_for_handshake(&mut self, owner: Owner) -> Result<(), Refusal> {
+        let share = self.share(owner);
+        if share.half_open >= self.limits.half_open_per_owner {
+            self.pressure.half_open_full += 1;
+            let victim = self.oldest_half_open(share).ok_or(Refusal::HalfOpenFull)?;
+            self.evict(victim);
+        }
+        Ok(())
+    }
+
+    fn share(&self, owner: Owner) -> Share {
+        self.shares.get(&owner).copied().unwrap_or(Share::EMPTY)
     }
 
     /// Puts a connection in. The caller has made room and seen to it that neither tuple is taken.

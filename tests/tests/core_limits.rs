@@ -3,9 +3,9 @@
 use pontoon_nat::Limits;
 use pontoon_packet::L4;
 use pontoon_packet::build::Packet;
-use pontoon_packet::parse::tcp_flags::SYN;
+use pontoon_packet::parse::tcp_flags::{ACK, RST, SYN};
 use pontoon_tests::lab::{C1, C2, Lab, SERVER, Sent, UP, addr, gateway_mac, mac};
-use pontoon_tests::outside::{connect, out};
+use pontoon_tests::outside::{back, connect, out};
 
 fn small() -> Limits {
     Limits {
@@ -62,6 +62,28 @@ fn handshakes_of_one_container_are_bounded() {
     }
     let flows = lab.datapath.flows(lab.now);
     assert_eq!(flows.iter().filter(|f| f.state == "SYN_SENT").count(), 10);
+}
+
+#[test]
+fn handshakes_that_begin_anew_count_with_the_others() {
+    let mut lab = Lab::with_limits(small());
+    let syn = |number| out(C2).tcp(1024 + number, 80, SYN, 1, 0).build();
+    for number in 0..50 {
+        lab.send(C2, &syn(number));
+        let refusal = back().tcp(80, 1024 + number, RST | ACK, 0, 2);
+        lab.send(UP, &refusal.build());
+    }
+    let state = |lab: &Lab, state: &str| {
+        let flows = lab.datapath.flows(lab.now);
+        flows.iter().filter(|flow| flow.state == state).count()
+    };
+    assert_eq!(state(&lab, "CLOSE"), 50);
+
+    for number in 0..50 {
+        lab.send(C2, &syn(number));
+    }
+
+    assert_eq!(state(&lab, "SYN_SENT"), 10);
 }
 
 #[test]

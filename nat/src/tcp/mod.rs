@@ -59,6 +59,14 @@ impl Tracker {
         self.peers[0].maxend ^ self.peers[1].maxend
     }
 
+    /// Whether the segment begins a connection anew that is over.
+    pub(crate) fn begins_anew(&self, direction: Direction, frame: &Frame<'_>, ip: &Ip) -> bool {
+        let mut after = *self;
+        self.state.is_over()
+            && after.track(direction, frame, ip).is_ok()
+            && after.state == State::SynSent
+    }
+
     /// Takes a segment into account, or says that it does not belong. An invalid segment changes
     /// nothing.
     pub(crate) fn track(
