@@ -1,5 +1,18 @@
 //! The bodies of the fuzz targets, called by the fuzzer and by the replay of its corpus.
 
+mod choices;
+mod far;
+mod guest;
+mod held;
+mod honest;
+mod input;
+mod relay;
+mod shell;
+mod uplink;
+
+pub use relay::relay_any;
+pub use uplink::uplink_any;
+
 use core::time::Duration;
 
 use pontoon_engine::config::PortId;

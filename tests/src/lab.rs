@@ -20,8 +20,12 @@ pub const C2: PortId = PortId(2);
 pub const C3: PortId = PortId(3);
 /// Container 1 of network B.
 pub const B1: PortId = PortId(4);
-/// A container of network U, which leaves by the user uplink.
+/// The network that leaves by the user uplink, 172.20.0.0/24.
+pub const U: NetworkId = NetworkId(3);
+/// A container of network U.
 pub const U1: PortId = PortId(5);
+/// Another one, where a test has plugged it in.
+pub const U2: PortId = PortId(6);
 /// The uplink's port.
 pub const UP: PortId = PortId(10);
 
@@ -48,6 +52,7 @@ pub fn addr(port: PortId) -> Ipv4Addr {
     match port {
         B1 => Ipv4Addr::new(172, 19, 0, 2),
         U1 => Ipv4Addr::new(172, 20, 0, 2),
+        U2 => Ipv4Addr::new(172, 20, 0, 3),
         PortId(n) => Ipv4Addr::new(172, 18, 0, n as u8 + 1),
     }
 }
@@ -167,10 +172,9 @@ impl Lab {
     pub fn with_user_uplink(limits: Limits) -> Self {
         let mut lab = Self::with_limits(limits);
         lab.datapath.open_user_uplink(USER).expect("fresh port");
-        let network = NetworkId(3);
         let gateway = Ipv4Addr::new(172, 20, 0, 1);
-        lab.add_network(network, "172.20.0.0/24", gateway, Outside::User);
-        lab.plug(U1, network, Guarding::On);
+        lab.add_network(U, "172.20.0.0/24", gateway, Outside::User);
+        lab.plug(U1, U, Guarding::On);
         lab
     }
 

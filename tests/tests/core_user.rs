@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use pontoon_engine::config::{Guarding, NetworkConfig, NetworkId, Outside};
+use pontoon_engine::config::{Guarding, NetworkConfig, NetworkId, Outside, PortId};
 use pontoon_nat::{Limits, Owner, Published};
 use pontoon_packet::build::Packet;
 use pontoon_packet::icmp;
 use pontoon_packet::parse::tcp_flags::{ACK, FIN, RST, SYN};
 use pontoon_packet::{Arp, Endpoint, Frame, MacAddr, arp, parse};
-use pontoon_tests::lab::{C1, Lab, Outbox, SERVER, Sent, U1, USER, addr, mac};
+use pontoon_tests::lab::{C1, Lab, Outbox, SERVER, Sent, U, U1, U2, USER, addr, mac};
 
 const GATEWAY: core::net::Ipv4Addr = core::net::Ipv4Addr::new(172, 20, 0, 1);
 
@@ -189,6 +189,61 @@ fn who_opens_too_many_connections_ends_his_own() {
     }
 
     assert_eq!(lab.datapath.ended().len(), 2);
+}
+
+/// A container's segment to port 80 of the server.
+fn segment(port: PortId, number: u16, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+    let packet = Packet::ethernet(mac(port), gateway_mac()).ipv4(addr(port), SERVER);
+    packet.tcp(number, 80, flags, seq, ack).build()
+}
+
+/// A container connects to port 80 of the server, as far as it is let.
+fn connect(lab: &mut Lab, port: PortId, number: u16) {
+    let accepted = Packet::ethernet(MacAddr::ZERO, MacAddr::ZERO)
+        .ipv4(SERVER, addr(port))
+        .tcp(80, number, SYN | ACK, 9, 2);
+    lab.send(port, &segment(port, number, SYN, 1, 0));
+    lab.send(USER, &accepted.build());
+    lab.send(port, &segment(port, number, ACK, 2, 10));
+}
+
+/// One container has a connection when another begins to flood, with SYNs and with connections that it
+/// completes. Says whether the old one lives, and how many of ten new ones get through.
+fn beside_a_flood(limits: Limits) -> (bool, usize) {
+    let mut lab = Lab::with_user_uplink(limits);
+    lab.plug(U2, U, Guarding::On);
+    connect(&mut lab, U2, 40_000);
+    for number in 0..500 {
+        lab.send(U1, &segment(U1, 1024 + number, SYN, 1, 0));
+        connect(&mut lab, U1, 10_000 + number);
+    }
+    let flows = lab.datapath.flows(lab.now);
+    assert!(flows.len() <= limits.flows, "{} flows", flows.len());
+    let mut passes = |number, flags, seq, ack| {
+        let sent = lab.send(U2, &segment(U2, number, flags, seq, ack));
+        sent.iter().any(|sent| sent.port == USER)
+    };
+    let lives = passes(40_000, ACK, 2, 10);
+    let new = (50_000..50_010).filter(|number| passes(*number, SYN, 1, 0));
+    (lives, new.count())
+}
+
+#[test]
+fn a_flood_of_one_container_keeps_nothing_from_another() {
+    let limits = Limits {
+        flows: 100,
+        flows_per_owner: 60,
+        half_open_per_owner: 10,
+        ..Limits::default()
+    };
+    assert_eq!(beside_a_flood(limits), (true, 10));
+
+    let without_shares = Limits {
+        flows_per_owner: limits.flows,
+        half_open_per_owner: limits.flows,
+        ..limits
+    };
+    assert_eq!(beside_a_flood(without_shares), (true, 0));
 }
 
 #[test]

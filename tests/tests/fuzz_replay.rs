@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pontoon_tests::fuzz::{datapath_any, parse_any, rewrite_any};
+use pontoon_tests::fuzz::{datapath_any, parse_any, relay_any, rewrite_any, uplink_any};
 
 fn replay(target: &str, body: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -36,4 +36,14 @@ fn corpus_of_rewrite() {
 #[test]
 fn corpus_of_datapath() {
     replay("datapath", datapath_any);
+}
+
+#[test]
+fn corpus_of_relay() {
+    replay("relay", relay_any);
+}
+
+#[test]
+fn corpus_of_uplink() {
+    replay("uplink", uplink_any);
 }
