@@ -186,6 +186,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
             assert flow["state"] in ("FIN_WAIT", "CLOSE_WAIT") and flow["expires"] <= 7441, flow
             server.sendall(b"still here"); assert read(client, 10) == b"still here"
             server.close(); assert client.recv(1) == b""
+            # Both halves have ended: it has no place in the table any more.
+            until(lambda: flows(f"{SERVER}:7000") == [], "the end of the flow")
         "#);
     }
 

@@ -354,7 +354,7 @@ impl Worker {
             });
             user.arena = arena;
         }
-        for id in user.answered() {
+        for id in user.finished() {
             datapath.end(id);
         }
         for notice in user.notices() {

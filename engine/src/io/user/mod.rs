@@ -126,6 +126,8 @@ pub(super) struct UserUplink {
     /// Room for what opens one flow, beside the frames that wait.
     scratch: Arena,
     notices: Vec<Notice>,
+    /// TCP flows that are over.
+    over: Vec<ConnId>,
     /// It was said once that pings cannot be carried.
     pings_refused: bool,
 }
@@ -156,6 +158,7 @@ impl UserUplink {
             arena: Arena::new(),
             scratch: Arena::small(),
             notices: Vec::new(),
+            over: Vec::new(),
             pings_refused: false,
         })
     }
@@ -280,6 +283,15 @@ impl UserUplink {
     /// Errors for containers, since the last call.
     pub(super) fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
+    }
+
+    /// Flows that have done what they were for, since the last call. Their place in the connection table
+    /// is free for others: a relayed connection has waited as long as TCP asks for, or was given up, and
+    /// a resolver asks each question from another port.
+    pub(super) fn finished(&mut self) -> Vec<ConnId> {
+        let mut finished = std::mem::take(&mut self.over);
+        finished.append(&mut self.names.answered);
+        finished
     }
 
     /// The connection has ended: everything that it held is let go.
@@ -439,10 +451,10 @@ impl UserUplink {
                     self.touch(slot);
                 }
             }
-            Step::Over => self.end(id),
+            Step::Over => self.over.push(id),
             Step::Broken => {
                 self.broken += 1;
-                self.end(id);
+                self.over.push(id);
             }
             Step::Refused | Step::Unreachable(_) => {
                 let held = tcp.held().to_vec();

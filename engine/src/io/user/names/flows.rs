@@ -70,12 +70,6 @@ impl UserUplink {
         }
     }
 
-    /// Flows that the name server has answered, since the last call: their place in the connection
-    /// table is free for others, since a resolver asks each question from another port.
-    pub(in crate::io) fn answered(&mut self) -> Vec<ConnId> {
-        std::mem::take(&mut self.names.answered)
-    }
-
     /// Reads queries from a container's connection, and sends answers.
     pub(in crate::io::user) fn serve_stream(&mut self, now: Timestamp, slot: u32) {
         let Self {

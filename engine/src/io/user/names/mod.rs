@@ -99,7 +99,7 @@ pub struct NameServer {
     ready: VecDeque<usize>,
     answers: VecDeque<Answer>,
     /// Flows that wait for nothing any more.
-    answered: Vec<ConnId>,
+    pub(super) answered: Vec<ConnId>,
     /// Connections of containers that end here.
     streams: HashMap<PortId, usize>,
     room: Box<[u8]>,
