@@ -11,10 +11,11 @@
 //! frame is restored before each pass by copying its first 64 bytes, which is part of the figure.
 //! Routed frames come in batches, as a ring gives them.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/src/counting.rs"]
+mod counting;
+
 use std::hint::black_box;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use etherparse::PacketBuilder;
@@ -27,28 +28,6 @@ use pontoon_nat::{AHEAD, ConnId, Limits, Profile};
 use pontoon_packet::{Facts, Frame, MacAddr, Offload, Segments, Timestamp, arp, parse};
 
 const ROUNDS: usize = 7;
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system allocator unchanged; counting touches no memory
-// that it hands out.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's obligations are exactly those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's obligations are exactly those of `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Counts what leaves and keeps nothing.
 #[derive(Default)]
@@ -181,13 +160,13 @@ struct Measured {
 fn measure(name: &str, frames: usize, mut pass: impl FnMut()) -> Measured {
     pass();
     let mut nanos = Vec::new();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counting::allocations();
     for _ in 0..ROUNDS {
         let start = Instant::now();
         pass();
         nanos.push(start.elapsed().as_nanos() as f64 / frames as f64);
     }
-    let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before - 1;
+    let allocated = counting::allocations() - before - 1;
     nanos.sort_by(f64::total_cmp);
     Measured {
         name: name.to_owned(),

@@ -1,57 +1,13 @@
 //! What hostile queries cost in memory.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../tests/src/counting.rs"]
+mod counting;
 mod world;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::{held, peak};
 use pontoon_names::*;
 use world::*;
-
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(change: isize) {
-    HELD.with(|held| {
-        held.set(held.get() + change);
-        PEAK.with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn held() -> isize {
-    HELD.with(Cell::get)
-}
-
-/// What is held at most while `action` runs.
-fn peak(action: impl FnOnce()) -> isize {
-    let before = held();
-    PEAK.with(|peak| peak.set(before));
-    action();
-    PEAK.with(Cell::get) - before
-}
 
 /// As long as a query may be, with one option that fills it.
 fn longest(id: u16) -> Vec<u8> {

@@ -1,47 +1,16 @@
 //! What flows and fragments cost in memory, against what is counted for them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../tests/src/counting.rs"]
+mod counting;
 mod world;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
+use counting::held;
 use pontoon_nat::{Limits, Reassembler, Refusal, SourceNat};
 use pontoon_packet::parse;
 use world::*;
-
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(change: isize) {
-    HELD.with(|held| held.set(held.get() + change));
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn held() -> usize {
-    HELD.with(Cell::get) as usize
-}
 
 fn fragment(id: u16, offset: u16, more: bool, len: usize) -> Vec<u8> {
     packet(INSIDE, SERVER)
@@ -67,7 +36,7 @@ fn the_smallest_fragments_hold_no_more_than_the_share_says() {
         }
     }
 
-    let real = held() - before;
+    let real = (held() - before) as usize;
 
     assert!(real > share / 4, "{real}: the attack must fill something");
     assert!(real <= share * 5 / 4, "{real} held, the share is {share}");
@@ -108,7 +77,7 @@ fn a_tracked_flow_takes_at_most_256_bytes() {
             .unwrap();
     }
 
-    let each = (held() - before) / world.nat.len();
+    let each = (held() - before) as usize / world.nat.len();
 
     assert!(each <= 256, "{each} bytes");
 }

@@ -217,7 +217,7 @@ impl Connection {
             self.last_word = None;
         } else if *self.last_word.get_or_insert(now + LAST_WORD) <= now {
             self.last_word = None;
-            self.abort();
+            self.socket().abort();
         }
     }
 
@@ -287,8 +287,9 @@ impl Connection {
         self.socket().close();
     }
 
-    /// Ends the connection; the next `transmit` sends a reset.
+    /// Ends the connection; the next `transmit` sends a reset. What was not taken is not waited for.
     pub fn abort(&mut self) {
+        self.finished = false;
         self.socket().abort();
     }
 

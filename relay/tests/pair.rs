@@ -289,6 +289,17 @@ fn an_abort_arrives_as_an_abort() {
 }
 
 #[test]
+fn an_abort_does_not_wait_for_bytes_that_nobody_takes() {
+    let mut pair = Pair::established();
+    put(&mut pair.container, b"last words");
+    pair.container.finish();
+    pair.step();
+    pair.relay.abort();
+    pair.step();
+    assert!(pair.relay.is_over());
+}
+
+#[test]
 fn a_last_word_that_is_never_acknowledged_ends_the_connection() {
     let mut pair = Pair::established();
     pair.relay.finish();

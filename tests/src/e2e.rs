@@ -21,6 +21,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 mod aftermath;
+pub mod names;
+pub mod process;
 mod user;
 
 pub use user::Ordinary;
@@ -213,20 +215,6 @@ pub struct Engine {
     rss: u64,
 }
 
-impl Engine {
-    /// CPU time used so far, in clock ticks.
-    fn ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("own process");
-        let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
-        let fields: Vec<_> = rest.split(' ').collect();
-        // Fields 14 and 15 of proc_pid_stat(5), counted from the third.
-        [fields[11], fields[12]]
-            .iter()
-            .filter_map(|ticks| ticks.parse::<u64>().ok())
-            .sum()
-    }
-}
-
 /// The laboratory.
 pub struct Lab {
     may_grow: Cell<u64>,
@@ -394,19 +382,11 @@ impl Lab {
 
     /// The engine's process.
     pub fn engine(&self) -> Engine {
-        let status = run_pontoon("status --json");
-        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-        let pid = status["engine"]["pid"].as_u64().expect("a number") as u32;
-        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
-            .expect("own process")
-            .count();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("own process");
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let rss = rss.and_then(|line| line.trim().split(' ').next()?.parse().ok());
+        let pid = process::engine();
         Engine {
             pid,
-            fds,
-            rss: rss.expect("VmRSS"),
+            fds: process::descriptors(pid),
+            rss: process::rss(pid),
         }
     }
 
@@ -424,9 +404,9 @@ impl Lab {
         );
         self.run("c1", "ping -c1 -W2 192.0.2.254");
         sleep(Duration::from_millis(200));
-        let ticks = after.ticks();
+        let ticks = process::cpu_ticks(after.pid);
         sleep(Duration::from_secs(1));
-        let busy = after.ticks() - ticks;
+        let busy = process::cpu_ticks(after.pid) - ticks;
         assert!(
             busy <= MAX_IDLE_TICKS,
             "{busy} ticks of CPU in an idle second"

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use pontoon_tests::e2e::process::{cpu_ticks, descriptors, rss};
 use pontoon_tests::e2e::{environment, namespaces, sh, try_sh, wait_for};
 
 const HOST: &str = "192.0.2.1";
@@ -85,8 +86,9 @@ impl Site {
         serde_json::from_str(&self.run("status --json")).expect("JSON")
     }
 
-    fn engine(&self) -> u64 {
-        self.status()["engine"]["pid"].as_u64().expect("a number")
+    fn engine(&self) -> u32 {
+        let pid = self.status()["engine"]["pid"].as_u64();
+        pid.and_then(|pid| pid.try_into().ok()).expect("a number")
     }
 }
 
@@ -361,35 +363,12 @@ site_tests! {|site|
         assert_eq!(ask_from_outside("tcp", 8080), OUTSIDE);
     }
 
-    /// PUB-20.
-    fn publishing_again_and_again_leaves_nothing_behind {
-        site.serve("one", "", "80");
-        site.serve("two", "", "81");
-        let engine = site.engine();
-        let files = || fs::read_dir(format!("/proc/{engine}/fd")).expect("it runs").count();
-        std::thread::sleep(Duration::from_millis(300));
-        let before = files();
-        for _ in 0..20 {
-            // Each serves a port of its own: at a wrong target nobody would answer.
-            for (name, port) in [("one", 80), ("two", 81)] {
-                site.run(&format!("publish {name} 8080:{port} 8080:{port}/udp"));
-                for kind in ["tcp", "udp"] {
-                    assert_eq!(ask_from_outside(kind, 8080), OUTSIDE);
-                }
-                site.run(&format!("unpublish {name} 8080:{port} 8080:{port}/udp"));
-            }
-        }
-        assert_eq!(ask_from_outside("tcp", 8080), REFUSED);
-        // One is kept for refusing clients with.
-        wait_for(|| files() <= before + 1, "all sockets to go");
-    }
-
     /// PUB-07.
     fn a_thousand_ports_cost_no_process_and_little_memory {
         const PORTS: u64 = 2000;
         site.serve("web", "-p 8080:80", "80");
         let engine = site.engine();
-        let files = || fs::read_dir(format!("/proc/{engine}/fd")).expect("it runs").count();
+        let files = || descriptors(engine);
         let threads = || fs::read_dir(format!("/proc/{engine}/task")).expect("it runs").count();
         let processes = || sh("ps -e --no-headers").lines().count();
         // Connections of the command line that are not closed yet would be counted.
@@ -515,25 +494,9 @@ site_tests! {|site|
     }
 }
 
-/// Resident memory, in KiB.
-fn rss(pid: u64) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|n| n.parse().ok()).expect("VmRSS")
-}
-
-/// CPU time used, in clock ticks of 10 ms.
-fn cpu_ticks(pid: u64) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
-    let fields = rest.split(' ').skip(11).take(2);
-    fields.filter_map(|n| n.parse::<u64>().ok()).sum()
-}
-
 /// Leaves a process no number for a descriptor: neither above those that it has nor in between, where
 /// clients of port 8080 take them.
-fn exhaust(pid: u64) -> Vec<Background> {
+fn exhaust(pid: u32) -> Vec<Background> {
     // The connection that asked for the number may not be closed yet.
     std::thread::sleep(Duration::from_millis(300));
     let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
@@ -551,6 +514,6 @@ fn exhaust(pid: u64) -> Vec<Background> {
 }
 
 /// Sets the soft limit of open files.
-fn limit(pid: u64, files: usize) {
+fn limit(pid: u32, files: usize) {
     sh(&format!("prlimit --pid {pid} --nofile={files}:"));
 }

@@ -97,4 +97,82 @@ pontoon_tests::user_laboratory_tests! { |lab|
             back_to(before, "files", files, patience=15)
         "#);
     }
+
+    /// L4-19: a guest that wants its segments tiny gets none below what Linux allows (`tcp_min_snd_mss`);
+    /// one that sends a byte at a time, or nothing but selective acknowledgements, is served like any
+    /// other and disturbs nobody.
+    fn l4_19_tiny_segments_and_sack_storms_hurt_nobody {
+        lab.mute("c2");
+        lab.outward(r#"
+            listener, quiet = listen("ext", (SERVER, 80)), listen("ext", (SERVER, 81))
+            bystander = pair("c1", quiet)
+            wire = Port("c2")
+            def say(port, flags, seq, ack=0, data=b"", options=()):
+                wire.send(outward(wire, SERVER) / TCP(sport=port, dport=80, flags=flags, seq=seq, ack=ack,
+                    window=65535, options=list(options)) / data)
+            def connected(port, mss):
+                say(port, "S", 1, options=[("MSS", mss), ("SAckOK", b"")])
+                [answer] = wire.hear(lambda p: TCP in p and p[TCP].dport == port, 1)
+                say(port, "A", 2, answer[TCP].seq + 1)
+                return listener.accept()[0], answer[TCP].seq + 1
+            for n, (mss, least) in enumerate(((0, 48), (1, 48), (2, 48), (48, 48), (536, 536))):
+                server, _ = connected(20000 + n, mss)
+                server.sendall(bytes(2000))
+                first = until(lambda: wire.hear(lambda p: TCP in p and p[TCP].dport == 20000 + n and p[TCP].payload), "bytes")[0]
+                assert least <= len(first[TCP].payload) <= 2000, (mss, first.summary())
+            server, ack = connected(21000, 1460)
+            text = random.randbytes(20000)
+            for n in range(len(text)):
+                say(21000, "A", 2 + n, ack, text[n:n + 1])
+                # Fewer under way than the receive ring holds.
+                if n % 100 == 99:
+                    assert read(server, 100) == text[n - 99:n + 1]
+            for n in range(5000):
+                edges = sorted(random.randrange(1 << 32) for _ in range(6))
+                say(21000, "A", 2 + len(text), ack, options=[("SAck", tuple(edges))])
+                if n % 100 == 99:
+                    assert works(*bystander), n
+            server.sendall(b"still there")
+            assert wire.hear(b"still there")
+            assert works(*bystander, bytes(1 << 20)) and works(*pair("c1", quiet))
+        "#);
+    }
+
+    /// RES-03: a flood of SYNs from spoofed addresses at a published port keeps no client out, costs the
+    /// engine nothing, and is over when it ends.
+    fn res_03_a_syn_flood_at_a_published_port_keeps_no_client_out {
+        lab.reattach("c2", 3, "-p 8080:80");
+        lab.outward(r#"
+            tcp_server("c2", ("", 80))
+            before, grown = settled_files(), memory()
+            wire, stop, sent = Port("ext"), threading.Event(), [0]
+            head = inward(wire, dst=HOST)
+            syns = []
+            for n in range(5000):
+                head[IP].src = f"203.0.{n % 200 + 1}.{n // 200 + 1}"
+                syns.append(bytes(head / TCP(sport=1024 + n, dport=8080, flags="S", seq=n)))
+            def flood():
+                while not stop.is_set():
+                    for n, syn in enumerate(syns):
+                        wire.socket.send(syn); sent[0] += 1
+                        if n % 100 == 0: time.sleep(0.005)
+                        if stop.is_set(): break
+            flooding = background(flood)
+            until(lambda: sent[0] > 5000, "the flood")
+            quick = 0
+            for n in range(100):
+                try:
+                    answer, took = timed(lambda: ask(("ext", "c1")[n % 2], (HOST, 8080), timeout=3))
+                    quick += bool(answer)
+                except OSError:
+                    pass
+                time.sleep(0.03)
+            stop.set(); flooding.join()
+            print(sent[0], "SYNs", quick, "quick")
+            assert sent[0] > 20000 and quick >= 90, (sent, quick)
+            assert memory() - grown < 4 << 10, memory() - grown
+            assert ask("ext", (HOST, 8080), timeout=3)
+            back_to(before, "files", files)
+        "#);
+    }
 }

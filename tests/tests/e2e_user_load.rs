@@ -71,47 +71,6 @@ pontoon_tests::user_laboratory_tests! { |lab|
         "#);
     }
 
-    /// A thousand idle connections are held, cost little, and all still work.
-    fn a_thousand_idle_connections {
-        lab.outward(r#"
-            listener = listen("ext", (SERVER, 7000))
-            before, grown = settled_files(), memory()
-            ends = [pair("c1", listener) for _ in range(1000)]
-            assert files() == before + 1000
-            assert memory() - grown < 16 << 10, memory() - grown
-            before_idle = ticks(); time.sleep(2); assert ticks() - before_idle < 10
-            assert all(works(*both, b"%d" % n) for n, both in enumerate(ends))
-            assert len([f for f in flows(":7000") if f["state"] == "ESTABLISHED"]) == 1000
-            for client, server in ends:
-                server.close(); client.close()
-            back_to(before, "files", files, patience=20)
-            until(lambda: memory() - grown < 8 << 10, "memory to come back")
-        "#);
-    }
-
-    /// Two thousand short connections, ended in each way: everything that they held is given back.
-    fn short_connections_leave_nothing {
-        lab.outward(r#"
-            listener = listen("ext", (SERVER, 7000))
-            # The table and the pool reach their size.
-            for _ in range(200):
-                c, s = pair("c1", listener); works(c, s); c.close(); s.close()
-            before, grown = settled_files(), memory()
-            for n in range(2000):
-                client, server = pair("c1", listener)
-                assert works(client, server)
-                first, second = (client, server) if n % 2 else (server, client)
-                if n % 4 < 2:
-                    first.close(); assert second.recv(1) == b""; second.close()
-                else:
-                    abort(first); assert ended(second) == "reset"; second.close()
-            back_to(before, "files", files, patience=20)
-            assert memory() - grown < 4 << 10, memory() - grown
-            assert not [f for f in flows(":7000") if f["state"] == "ESTABLISHED"]
-            assert shell("ss -Htan dst 198.51.100.10 state fin-wait-2 state close-wait state established").stdout == ""
-        "#);
-    }
-
     /// L4-10: two thousand connections at once, ten rounds of echo, then all descriptors are back.
     fn l4_10_two_thousand_connections_at_once {
         lab.outward(r#"
@@ -254,24 +213,6 @@ pontoon_tests::user_laboratory_tests! { |lab|
                 data = random.randbytes(20 << 20)
                 background(lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
                 assert rest(server) == data
-        "#);
-    }
-
-    /// RES-09: three waves of flows: the last costs no more than the first, and memory comes back.
-    fn res_09_waves_of_flows_cost_the_same_each_time {
-        lab.outward(r#"
-            listener = listen("ext", (SERVER, 7000), 4096)
-            before, start, peaks = settled_files(), memory(), []
-            for wave in range(3):
-                ends = [pair("c1", listener) for _ in range(2000)]
-                assert all(works(*both) for both in ends)
-                peaks.append(memory() - start)
-                for client, server in ends:
-                    client.close(); server.close()
-                back_to(before, "files", files, patience=30)
-            print(peaks)
-            assert peaks[2] <= peaks[0] * 1.05 + 2048, peaks
-            until(lambda: memory() - start < 8 << 10, "memory to come back")
         "#);
     }
 }

@@ -5,6 +5,17 @@ use std::time::{Duration, Instant};
 
 use pontoon_tests::e2e::{Ordinary, sh, wait_for};
 
+const STREAM: &str = include_str!("../src/e2e/stream.py");
+/// Bytes of the long download.
+const DOWNLOAD: u64 = 2 << 30;
+/// Three commits in /run/git/work, with a large file and many small ones each.
+const GENERATE_REPOSITORY: &str = "export HOME=/run; mkdir -p /run/git/work; cd /run/git/work; \
+    git init -q -b main; git config user.name A; git config user.email a@example.org; \
+    git config core.compression 0; git config core.bigFileThreshold 1m; \
+    for n in 1 2 3; do head -c 20000000 /dev/urandom > large$n; \
+    for m in $(seq 700); do echo $n $m > $n-$m; done; \
+    git add .; git commit -q -m $n; done";
+
 pontoon_tests::user_laboratory_tests! { |lab|
     /// A web server with a published port, fetched from the host and from the LAN; its log shows both.
     fn an_ordinary_user_publishes_a_web_server {
@@ -34,23 +45,41 @@ pontoon_tests::user_laboratory_tests! { |lab|
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 
-    /// curl, ping and a long transfer with its checksum in a container of an ordinary user.
+    /// ping, what is refused, and a download of two gigabytes whose checksum is right, by curl, in a
+    /// container of an ordinary user.
     fn an_ordinary_user_reaches_what_the_host_reaches {
         lab.allow_pings();
-        sh("mkdir /run/www && head -c 300000000 /dev/urandom > /run/www/page && chmod -R a+rX /run/www");
-        let sum = sh("sha256sum < /run/www/page");
-        let _server = lab.serve(
-            "ext", "/usr/bin/python3 -m http.server -d /run/www --bind 198.51.100.10 80", 80);
+        std::fs::write("/run/stream.py", STREAM).expect("a writable /run");
+        let server = format!("/usr/bin/python3 /run/stream.py 198.51.100.10 {DOWNLOAD} /run/sum");
+        let _server = lab.serve("ext", &server, 80);
         let user = Ordinary::new();
         let text = user.run(
             "$PONTOON network create out --uplink user && \
              $PONTOON run --network out -- sh -c \
-             'curl -sS --fail --max-time 60 http://198.51.100.10/page | sha256sum && \
+             'curl -sS --fail http://198.51.100.10/ | /usr/bin/python3 -c \
+              \"import hashlib, sys; print(hashlib.file_digest(sys.stdin.buffer, \\\"sha256\\\").hexdigest())\" && \
               ping -c2 -i0.2 -W2 198.51.100.10 && ! curl -sS --max-time 5 http://198.51.100.10:81/ 2>&1'");
-        assert!(text.contains(sum.trim()), "{text}");
+        let sum = sh("cat /run/sum");
+        assert!(sum.len() == 64 && text.contains(&sum), "{sum}:\n{text}");
         assert!(text.contains("2 received") && text.contains("onnection refused")
             || text.contains("Failed to connect"), "{text}");
         assert!(user.run("$PONTOON status").contains("unprivileged"));
+    }
+
+    /// A repository of some thousand files and sixty megabytes is cloned from a server outside, by git, in
+    /// a container of an ordinary user; every object in it is sound.
+    fn an_ordinary_user_clones_a_repository {
+        sh(GENERATE_REPOSITORY);
+        let _server = lab.serve(
+            "ext", "git daemon --export-all --base-path=/run/git --reuseaddr --listen=198.51.100.10", 9418);
+        let head = sh("git -C /run/git/work rev-parse HEAD");
+        let user = Ordinary::new();
+        let cloned = user.run(
+            "$PONTOON network create out --uplink user && \
+             $PONTOON run --network out -- sh -ec \
+             'export HOME=/run/ordinary; git clone -q git://198.51.100.10/work /run/ordinary/copy; \
+              cd /run/ordinary/copy; git fsck --full --no-progress; git rev-parse HEAD; ls | wc -l'");
+        assert!(cloned.ends_with(&format!("\n{head}2103\n")), "{cloned}");
     }
 
     /// Two containers of an ordinary user with the same published port of two addresses, and a third one

@@ -6,7 +6,8 @@
     reason = "plain packet sockets to check ours against, a counting allocator"
 )]
 
-mod allocations;
+#[path = "../../../tests/src/counting.rs"]
+mod counting;
 mod sharing;
 mod veth;
 
@@ -325,22 +326,18 @@ fn nothing_is_allocated_per_frame() {
         let mut bench = Bench::new(3);
         let round = |bench: &mut Bench| {
             (0..40).for_each(|_| bench.peers[0].send(&datagram(500).build(), Offload::NONE));
-            let before = allocations::on_this_thread();
+            let before = counting::allocations();
             bench.pump(40, |_, frame, out| {
                 out.forward(PortId(1), frame);
                 out.emit(PortId(2), frame.bytes, frame.offload);
             });
-            allocations::on_this_thread() - before
+            counting::allocations() - before
         };
         round(&mut bench);
         assert_eq!((0..20).map(|_| round(&mut bench)).sum::<u64>(), 0);
-        let counted = allocations::on_this_thread();
+        let counted = counting::allocations();
         drop(std::hint::black_box(vec![0_u8; 10]));
-        assert_eq!(
-            allocations::on_this_thread(),
-            counted + 1,
-            "the allocator counts"
-        );
+        assert_eq!(counting::allocations(), counted + 1, "the allocator counts");
     });
 }
 

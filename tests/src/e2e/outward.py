@@ -6,7 +6,7 @@ what the engine holds for them.
     assert ended(client) == "reset"
 """
 
-import errno, functools, resource
+import contextlib, errno, functools, resource
 from wire import *
 
 HOST, HOST2, GATEWAY_IP = "192.0.2.1", "192.0.2.2", "172.18.0.1"
@@ -58,6 +58,37 @@ def ticks():
     """CPU that the engine has used, in hundredths of a second."""
     with open(f"/proc/{process()}/stat") as stat:
         return sum(map(int, stat.read().rsplit(") ", 1)[1].split()[11:13]))
+
+
+def wake_ups():
+    """How often the engine's threads have waited for something."""
+    count = 0
+    for task in os.listdir(f"/proc/{process()}/task"):
+        with open(f"/proc/{process()}/task/{task}/status") as status:
+            count += next(int(line.split()[1]) for line in status if line.startswith("voluntary"))
+    return count
+
+
+def sleeps():
+    """In five seconds the engine wakes up a hundred times at most, and uses a hundredth of the time."""
+    woken, busy = wake_ups(), ticks()
+    time.sleep(5)
+    return wake_ups() - woken <= 100 and ticks() - busy <= 5
+
+
+def note(name, number):
+    """Keeps a number for a later program of the same test."""
+    with open(f"/run/noted-{name}", "a") as numbers:
+        print(number, file=numbers)
+
+
+def all_noted(name):
+    with open(f"/run/noted-{name}") as numbers:
+        return [int(number) for number in numbers]
+
+
+def noted(name):
+    return all_noted(name)[-1]
 
 
 def log():
@@ -190,8 +221,9 @@ def tcp_server(ns, address, answer=lambda peer: repr(peer).encode()):
         while True:
             s, peer = listener.accept()
             heard.append(peer)
-            s.sendall(answer(peer))
-            s.close()
+            # A client may have gone already.
+            with s, contextlib.suppress(ConnectionError):
+                s.sendall(answer(peer))
 
     background(serve)
     kept.append(listener)
@@ -209,7 +241,10 @@ def ask(ns, address, timeout=PATIENCE, bind=None):
 
 
 def back_to(before, what, count, slack=0, patience=PATIENCE):
-    until(lambda: count() <= before + slack, f"{what} to return to {before}", patience)
+    end = time.monotonic() + patience
+    while (now := count()) > before + slack:
+        assert time.monotonic() < end, f"{what} have not returned to {before}: {now}"
+        time.sleep(0.02)
 
 
 def finish():

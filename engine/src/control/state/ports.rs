@@ -88,7 +88,10 @@ impl State {
         }
         self.check_reachable(network)?;
         if let Some(range) = wanted.iter().find(|range| range.address.is_ipv6()) {
-            let what = format!("{}: only IPv4 addresses are supported", range.address);
+            let what = format!(
+                "[{}]: IPv6 is not forwarded to containers; publish on an IPv4 address",
+                range.address
+            );
             return Err(Invalid::new(FIELD, what));
         }
         let mut choice = Choice::new(self.holders());

@@ -38,6 +38,8 @@ enum Kind {
 #[derive(Debug)]
 pub(super) struct DatagramFlow {
     socket: OwnedFd,
+    /// Whom the host's socket speaks to.
+    to: SocketAddrV4,
     kind: Kind,
     ends: Ends,
     readable: bool,
@@ -61,8 +63,10 @@ impl DatagramFlow {
         let IpAddr::V4(far) = to.addr else {
             return None;
         };
-        Some(open_socket(kind, far, to.port).map(|socket| Self {
+        let to = SocketAddrV4::new(far, to.port);
+        Some(open_socket(kind, to).map(|socket| Self {
             socket,
+            to,
             kind,
             ends,
             readable: true,
@@ -102,11 +106,15 @@ impl DatagramFlow {
         }
     }
 
-    /// Sends one message. An error that an earlier one caused is noted, and this one sent after it.
+    /// Sends one message. An error that an earlier one caused is noted, and this one sent after it; a
+    /// socket whose address the host has lost gets another one.
     fn send(&mut self, message: &[u8]) {
         for _ in 0..2 {
             match send(self.socket.as_raw_fd(), message, MsgFlags::MSG_DONTWAIT) {
                 Ok(_) | Err(Errno::EAGAIN) => break,
+                Err(Errno::ENETUNREACH | Errno::EDESTADDRREQ) => {
+                    self.failed |= reconnect(&self.socket, self.to).is_err();
+                }
                 Err(_) => self.failed = true,
             }
         }
@@ -220,7 +228,7 @@ impl DatagramFlow {
     }
 }
 
-fn open_socket(kind: Kind, far: Ipv4Addr, port: u16) -> Result<OwnedFd, Errno> {
+fn open_socket(kind: Kind, to: SocketAddrV4) -> Result<OwnedFd, Errno> {
     let protocol = match kind {
         Kind::Udp => SockProtocol::Udp,
         Kind::Echo(_) => SockProtocol::Icmp,
@@ -232,9 +240,30 @@ fn open_socket(kind: Kind, far: Ipv4Addr, port: u16) -> Result<OwnedFd, Errno> {
         protocol,
     )?;
     setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
-    let far = SocketAddrV4::new(far, port);
-    connect(socket.as_raw_fd(), &SockaddrIn::from(far))?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
     Ok(socket)
+}
+
+/// Gives the socket an address that the host has, if it has lost its own: the one that a socket got when
+/// it was connected stays otherwise, even when nothing can leave with it any more.
+fn reconnect(socket: &OwnedFd, to: SocketAddrV4) -> Result<(), Errno> {
+    let (fd, to) = (socket.as_raw_fd(), SockaddrIn::from(to));
+    if connect(fd, &to).is_ok() {
+        return Ok(());
+    }
+    disconnect(fd)?;
+    connect(fd, &to)
+}
+
+#[allow(unsafe_code, reason = "nix has no address without a family")]
+fn disconnect(fd: RawFd) -> Result<(), Errno> {
+    let nobody = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let len = size_of_val(&nobody) as libc::socklen_t;
+    // SAFETY: the address is as long as is said, and is only read.
+    Errno::result(unsafe { libc::connect(fd, &raw const nobody, len) }).map(drop)
 }
 
 /// The error that the container is told: what a router or the far end has said to the host.
