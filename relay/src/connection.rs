@@ -4,11 +4,14 @@ use core::net::IpAddr;
 
 use pontoon_packet::{Endpoint, Timestamp};
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, State};
-use smoltcp::time::{Duration, Instant};
+use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
+use smoltcp::time::Duration;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint};
 
+use crate::clock::{Clock, HASTE};
+use crate::recovery::Recovery;
 use crate::segment::{split_end, with_room, without_bytes};
+use crate::view::Segment;
 use crate::wire::{Emit, Nowhere, Wire};
 
 /// Memory for bytes under way. Its size bounds the window and thereby what a connection can hold.
@@ -54,8 +57,7 @@ const BURST: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(7200);
 /// How long bytes may stay unacknowledged: about what Linux' `tcp_retries2` amounts to.
 const GIVE_UP: Duration = Duration::from_secs(924);
-/// How long our end of the connection may stay unacknowledged when everything before it is. smoltcp
-/// 0.14 does not send a lost FIN again once three duplicate acknowledgements have come.
+/// How long our end of the connection may stay unacknowledged when everything before it is. Our choice.
 const LAST_WORD: core::time::Duration = core::time::Duration::from_secs(60);
 /// How long the end of a connection is acknowledged whose last bytes the host does not take: less
 /// than smoltcp's TIME-WAIT of 10 s on its clock, more than the acknowledgement is delayed.
@@ -66,6 +68,8 @@ pub struct Connection {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    clock: Clock,
+    recovery: Recovery,
     mtu: u16,
     /// The container has said that it will send nothing more.
     finished: bool,
@@ -105,15 +109,16 @@ impl Connection {
     }
 
     fn new(now: Timestamp, setup: Setup) -> Self {
-        let mut out = Nowhere;
         let mut wire = Wire {
+            now,
             incoming: None,
-            out: &mut out,
+            out: &mut Nowhere,
+            recovery: &mut Recovery::default(),
             mtu: setup.mtu,
         };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
-        let mut interface = Interface::new(config, &mut wire, instant(now));
+        let mut interface = Interface::new(config, &mut wire, Clock::default().instant(now));
         let address = IpCidr::new(address(setup.far.addr), host_prefix(setup.far.addr));
         interface.update_ip_addrs(|addresses| {
             // One address into an empty list.
@@ -125,13 +130,14 @@ impl Connection {
         socket.set_nagle_enabled(false);
         socket.set_keep_alive(Some(KEEP_ALIVE * HASTE));
         socket.set_timeout(Some((KEEP_ALIVE + GIVE_UP) * HASTE));
-        socket.set_congestion_control(CongestionControl::Cubic);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Self {
             interface,
             sockets,
             handle,
+            clock: Clock::default(),
+            recovery: Recovery::default(),
             mtu: setup.mtu,
             finished: false,
             last_word: None,
@@ -171,15 +177,20 @@ impl Connection {
     }
 
     fn take_in(&mut self, now: Timestamp, datagram: &[u8], out: &mut impl Emit) {
+        let changed = Segment::read(datagram).and_then(|segment| {
+            let window = self.recovery.heard(now, &segment)?;
+            Some(segment.with_window(datagram, window))
+        });
         let mut wire = Wire {
-            incoming: Some(datagram),
+            now,
+            incoming: Some(changed.as_deref().unwrap_or(datagram)),
             out,
+            recovery: &mut self.recovery,
             mtu: self.mtu,
         };
-        let Self {
-            interface, sockets, ..
-        } = self;
-        interface.poll_ingress_single(instant(now), &mut wire, sockets);
+        let at = self.clock.instant(now);
+        self.interface
+            .poll_ingress_single(at, &mut wire, &mut self.sockets);
         self.finished |= matches!(
             self.state(),
             State::CloseWait | State::LastAck | State::Closing | State::TimeWait
@@ -192,15 +203,21 @@ impl Connection {
         if self.is_settled(now) {
             return;
         }
+        if self.state() == State::Closed {
+            self.recovery.end();
+        } else if self.recovery.begin_round(now) {
+            self.clock.leap();
+        }
         let mut wire = Wire {
+            now,
             incoming: None,
             out,
+            recovery: &mut self.recovery,
             mtu: self.mtu,
         };
+        let at = self.clock.instant(now);
         for _ in 0..BURST {
-            let sent = self
-                .interface
-                .poll_egress(instant(now), &mut wire, &mut self.sockets);
+            let sent = self.interface.poll_egress(at, &mut wire, &mut self.sockets);
             if sent == PollResult::None {
                 break;
             }
@@ -236,12 +253,9 @@ impl Connection {
         if self.is_settled(now) {
             return None;
         }
-        let at = self.interface.poll_at(instant(now), &self.sockets);
-        let at = at.map(|at| {
-            let micros = u64::try_from(at.total_micros()).unwrap_or(0);
-            Timestamp::from_nanos((micros * 1000).div_ceil(u64::from(HASTE)))
-        });
-        let next = [at, self.last_word, self.settles]
+        let at = (self.interface).poll_at(self.clock.instant(now), &self.sockets);
+        let at = at.map(|at| self.clock.timestamp(at));
+        let next = [at, self.recovery.due(), self.last_word, self.settles]
             .into_iter()
             .flatten()
             .min()?;
@@ -325,14 +339,6 @@ impl core::fmt::Debug for Connection {
             .field("unsent", &socket.send_queue())
             .finish_non_exhaustive()
     }
-}
-
-/// How much faster smoltcp's clock runs. Its least time to resend is one second, meant for the
-/// internet; a container is microseconds away, and Linux' own least, 200 ms, is a fifth of that.
-const HASTE: u32 = 5;
-
-fn instant(now: Timestamp) -> Instant {
-    Instant::from_micros((now.as_nanos() / 1000 * u64::from(HASTE)) as i64)
 }
 
 const fn address(addr: IpAddr) -> IpAddress {

@@ -2,11 +2,15 @@
 
 use core::num::{NonZeroU16, NonZeroUsize};
 
+use pontoon_packet::Timestamp;
 use smoltcp::phy::{
     Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken,
     SegmentationCapabilities, TxToken,
 };
 use smoltcp::time::Instant;
+
+use crate::recovery::Recovery;
+use crate::view::Segment;
 
 /// Largest IP datagram that is made, headers included. With its Ethernet header it must stay below
 /// Linux' `GSO_LEGACY_MAX_SIZE` of 65 536 bytes: a longer one would be cut into small frames before
@@ -40,9 +44,22 @@ pub(crate) fn capabilities(mtu: u16) -> DeviceCapabilities {
 
 /// One visit to the wire.
 pub(crate) struct Wire<'a, E> {
+    pub(crate) now: Timestamp,
     pub(crate) incoming: Option<&'a [u8]>,
     pub(crate) out: &'a mut E,
+    pub(crate) recovery: &'a mut Recovery,
     pub(crate) mtu: u16,
+}
+
+impl<E> Wire<'_, E> {
+    fn outgoing(&mut self) -> Outgoing<'_, E> {
+        Outgoing {
+            now: self.now,
+            out: self.out,
+            recovery: self.recovery,
+            gso: None,
+        }
+    }
 }
 
 impl<E: Emit> Device for Wire<'_, E> {
@@ -57,11 +74,11 @@ impl<E: Emit> Device for Wire<'_, E> {
 
     fn receive(&mut self, _: Instant) -> Option<(Incoming<'_>, Outgoing<'_, E>)> {
         let datagram = self.incoming.take()?;
-        Some((Incoming(datagram), Outgoing::new(self.out)))
+        Some((Incoming(datagram), self.outgoing()))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_, E>> {
-        self.out.has_room().then(|| Outgoing::new(self.out))
+        self.out.has_room().then(|| self.outgoing())
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -78,19 +95,48 @@ impl RxToken for Incoming<'_> {
 }
 
 pub(crate) struct Outgoing<'a, E> {
+    now: Timestamp,
     out: &'a mut E,
+    recovery: &'a mut Recovery,
     gso: Option<NonZeroU16>,
 }
 
-impl<'a, E> Outgoing<'a, E> {
-    fn new(out: &'a mut E) -> Self {
-        Self { out, gso: None }
+impl<E: Emit> Outgoing<'_, E> {
+    /// Sends what of a datagram the container lacks. What there is no room for is as good as lost.
+    fn sift(&mut self, datagram: &[u8]) {
+        let Some(segment) = Segment::read(datagram) else {
+            return;
+        };
+        let gso = self.gso.map(NonZeroU16::get);
+        for part in self.recovery.sift(self.now, &segment) {
+            if !self.out.has_room() {
+                break;
+            }
+            let (headers, payload) = segment.size_of(&part);
+            let gso = gso.filter(|size| payload > usize::from(*size));
+            (self.out).emit(headers + payload, gso, |into| {
+                segment.cut(datagram, &part, into);
+            });
+        }
     }
 }
 
 impl<E: Emit> TxToken for Outgoing<'_, E> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.out.emit(len, self.gso.map(NonZeroU16::get), f)
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, len: usize, f: F) -> R {
+        if self.recovery.goes_back() {
+            let mut datagram = vec![0; len];
+            let result = f(&mut datagram);
+            self.sift(&datagram);
+            return result;
+        }
+        let gso = self.gso.map(NonZeroU16::get);
+        self.out.emit(len, gso, |datagram| {
+            let result = f(datagram);
+            if let Some(segment) = Segment::read(datagram) {
+                self.recovery.note(self.now, &segment, gso);
+            }
+            result
+        })
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
