@@ -194,25 +194,4 @@ pontoon_tests::user_laboratory_tests! { |lab|
             try_sh(&format!("{} rm -f k", pontoon_tests::e2e::environment()));
         }
     }
-
-    /// L4-09, outward: five per cent of all frames lost each way between the container and the engine:
-    /// transfers end, are exact, and nobody resets.
-    fn l4_09_transfers_outward_survive_loss {
-        lab.run("c1", "nft add table netdev loss && nft add chain netdev loss in \
-            \"{ type filter hook ingress device eth0 priority 0; }\" && \
-            nft add rule netdev loss in numgen random mod 100 \\< 5 drop && \
-            nft add table ip loss && nft add chain ip loss out \
-            \"{ type filter hook output priority 0; }\" && \
-            nft add rule ip loss out oif eth0 numgen random mod 100 \\< 5 drop && \
-            ethtool -K eth0 gso off tso off gro off");
-        lab.outward(r#"
-            listener = listen("ext", (SERVER, 7000))
-            for _ in range(3):
-                client, server = pair("c1", listener)
-                client.settimeout(60)
-                data = random.randbytes(20 << 20)
-                background(lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
-                assert rest(server) == data
-        "#);
-    }
 }
