@@ -10,8 +10,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndp
 
 use crate::clock::{Clock, HASTE};
 use crate::recovery::Recovery;
-use crate::segment::{split_end, with_room, without_bytes};
-use crate::view::Segment;
+use crate::segment::Segment;
 use crate::wire::{Emit, Nowhere, Wire};
 
 /// Memory for bytes under way. Its size bounds the window and thereby what a connection can hold.
@@ -156,14 +155,16 @@ impl Connection {
     /// Takes an IP datagram of the container's. An answer that cannot wait is sent at once.
     pub fn receive(&mut self, now: Timestamp, datagram: &[u8], out: &mut impl Emit) {
         let opening = self.state() == State::SynReceived;
+        let Some(segment) = Segment::read(datagram) else {
+            return;
+        };
         let closing = self.state() == State::FinWait1;
-        let with_room = closing.then(|| with_room(datagram)).flatten();
+        let with_room = closing.then(|| segment.with_room(datagram)).flatten();
         let datagram = with_room.as_deref().unwrap_or(datagram);
         if self.finished {
-            // smoltcp would take bytes after the end for more of the stream.
-            let bare = without_bytes(datagram);
+            let bare = segment.without_bytes(datagram);
             self.take_in(now, bare.as_deref().unwrap_or(datagram), out);
-        } else if let Some(parts) = split_end(datagram) {
+        } else if let Some(parts) = segment.split_end(datagram) {
             for part in parts {
                 self.take_in(now, &part, out);
             }

@@ -55,7 +55,6 @@ mod connection;
 mod held;
 mod recovery;
 mod segment;
-mod view;
 mod wire;
 
 pub use arena::{Arena, ETHERNET};

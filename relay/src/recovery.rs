@@ -6,7 +6,7 @@ use core::time::Duration;
 use pontoon_packet::Timestamp;
 
 use crate::held::Held;
-use crate::view::{Part, Segment};
+use crate::segment::{Part, Segment};
 
 /// Where sequence numbers that have not wrapped around begin; any but the first 4 GiB.
 const ORIGIN: u64 = 1 << 32;

@@ -10,7 +10,7 @@ use smoltcp::phy::{
 use smoltcp::time::Instant;
 
 use crate::recovery::Recovery;
-use crate::view::Segment;
+use crate::segment::Segment;
 
 /// Largest IP datagram that is made, headers included. With its Ethernet header it must stay below
 /// Linux' `GSO_LEGACY_MAX_SIZE` of 65 536 bytes: a longer one would be cut into small frames before
