@@ -33,11 +33,13 @@ pub(super) use workload::PROGRAM as PROGRAM_OF_WORKLOADS;
 /// How long a peer may take until traffic passes.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Ports of connecting ends: all but the lowest, and free again soon after use. A minute's new
-/// connections must not run out of them.
-const PORT_SETTINGS: [(&str, &str); 2] = [
+/// Ports of connecting ends: all but the lowest, and free again soon after use, with few that wait. A
+/// minute's new connections must not run out of them, and looking for one that is left takes the kernel
+/// milliseconds.
+const PORT_SETTINGS: [(&str, &str); 3] = [
     ("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535"),
     ("/proc/sys/net/ipv4/tcp_tw_reuse", "1"),
+    ("/proc/sys/net/ipv4/tcp_max_tw_buckets", "1000"),
 ];
 
 /// What every peer is built from.
