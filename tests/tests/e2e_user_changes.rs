@@ -106,7 +106,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
                     seen = dict(served); until(lambda: served != seen or failures, "a client to be served")
                 run(f"unpublish {ns} {ports}"); owners.append(set())
                 time.sleep(max(0, start + n / 50 - time.monotonic()))
-            run(f"publish c3 {ports}"); owners.append({"c3"})
+            owners.append({"c3"}); run(f"publish c3 {ports}")
             print(f"{500 / (time.monotonic() - start):.0f} times a second", served)
             assert tcp() == "c3", "TCP"
             assert udp() == "c3", "UDP"

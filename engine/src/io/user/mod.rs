@@ -13,6 +13,7 @@
 //! (`UserUplink::end`), and with it everything that it held. Frames for containers are made in an
 //! `Arena` and go through the same function as every other frame.
 
+mod begin;
 mod datagram;
 mod inward;
 mod listener;
@@ -20,6 +21,7 @@ mod listeners;
 mod memory;
 mod names;
 mod seeds;
+mod serve;
 mod tcp;
 
 use std::cmp::Reverse;
@@ -28,14 +30,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token, event::Event};
-use nix::errno::Errno;
+use mio::{Registry, event::Event};
 use pontoon_nat::ConnId;
-use pontoon_packet::build::tcp_reset;
-use pontoon_packet::parse::tcp_flags;
-use pontoon_packet::{Endpoint, Facts, Frame, Ip, L4, Timestamp, icmp};
+use pontoon_packet::{Facts, Frame, Timestamp, icmp};
 use pontoon_relay::{Arena, Emit};
 
+use self::begin::{begins, resets};
 use self::datagram::DatagramFlow;
 pub use self::listener::{HostSocket, Publication};
 use self::listeners::{FIRST_LISTENER, Listeners};
@@ -43,7 +43,7 @@ use self::memory::Memory;
 use self::names::{FIRST_UPSTREAM, Questions, Stream};
 pub use self::names::{NameServer, Participant};
 use self::seeds::Seeds;
-use self::tcp::{Ends, Step, TcpFlow};
+use self::tcp::TcpFlow;
 use super::worker::WAKE;
 use crate::PortId;
 
@@ -316,31 +316,6 @@ impl UserUplink {
         }
     }
 
-    fn open(&mut self, now: Timestamp, id: ConnId, from: PortId, datagram: &[u8], ip: &Ip) {
-        let Some(ends) = ends(ip) else { return };
-        if let Some(asker) = self.names.asker(ends) {
-            return self.open_query(now, id, from, asker, datagram, ip);
-        }
-        let to = self.host_end(ends.far);
-        let carrier = match ip.l4 {
-            L4::Tcp(_) if begins(ip) => match TcpFlow::connect(ends, to, datagram) {
-                Ok(flow) => Carrier::Tcp(Box::new(flow)),
-                Err(error) => {
-                    self.refused += 1;
-                    return self.tell(from, datagram, tcp::refusal(&error));
-                }
-            },
-            // A connection that is not known any more.
-            L4::Tcp(_) => return self.reset(datagram),
-            _ => match DatagramFlow::open(ip, ends, to) {
-                Some(Ok(flow)) => Carrier::Datagram(Box::new(flow)),
-                Some(Err(errno)) => return self.tell_no_socket(from, datagram, ip, errno),
-                None => return,
-            },
-        };
-        self.place(id, from, carrier, None);
-    }
-
     /// From now on this address stands for the host's loopback.
     pub(super) fn open_loopback(&mut self, address: IpAddr) {
         self.loopbacks.insert(address);
@@ -349,144 +324,6 @@ impl UserUplink {
     /// It no longer does. Flows that are under way go on.
     pub(super) fn close_loopback(&mut self, address: IpAddr) {
         self.loopbacks.remove(&address);
-    }
-
-    /// What the host calls an endpoint of which a container speaks.
-    fn host_end(&self, far: Endpoint) -> Endpoint {
-        if self.loopbacks.contains(&far.addr) {
-            Endpoint::new(Ipv4Addr::LOCALHOST.into(), far.port)
-        } else {
-            far
-        }
-    }
-
-    fn place(&mut self, id: ConnId, from: PortId, mut carrier: Carrier, listener: Option<usize>) {
-        let slot = id.slot as usize;
-        if self.flows.len() <= slot {
-            self.flows.resize_with(slot + 1, || None);
-        }
-        // Whoever was there before has ended, even if that has not been heard of yet.
-        if let Some(flow) = self.flows[slot].take() {
-            self.close(flow);
-        }
-        let token = Token(FIRST_TOKEN + slot);
-        let registered = match &mut carrier {
-            Carrier::Tcp(flow) => {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                self.registry.register(flow.source(), token, both)
-            }
-            Carrier::Datagram(flow) => {
-                let mut source = SourceFd(&flow.raw_fd());
-                self.registry
-                    .register(&mut source, token, Interest::READABLE)
-            }
-            Carrier::Published(_) | Carrier::Query(_) | Carrier::Stream(_) => Ok(()),
-        };
-        if registered.is_err() {
-            return;
-        }
-        self.open += 1;
-        self.most = self.most.max(self.open);
-        if matches!(carrier, Carrier::Tcp(_)) {
-            *self.relayed.entry(from).or_insert(0) += 1;
-        }
-        self.flows[slot] = Some(Flow {
-            id,
-            from,
-            carrier,
-            listener,
-            touched: false,
-            alarm: None,
-        });
-    }
-
-    fn serve_flow(&mut self, now: Timestamp, slot: u32) {
-        let Some(Some(flow)) = self.flows.get_mut(slot as usize) else {
-            return;
-        };
-        flow.touched = false;
-        match &mut flow.carrier {
-            Carrier::Published(_) | Carrier::Query(_) => {}
-            Carrier::Tcp(_) => self.serve_tcp(now, slot),
-            Carrier::Stream(_) => self.serve_stream(now, slot),
-            Carrier::Datagram(datagram) => {
-                let (errors, again) = datagram.serve(&mut self.arena);
-                let quoted = datagram.quoted();
-                self.notices.extend(errors.into_iter().map(|error| Notice {
-                    port: flow.from,
-                    quoted: quoted.to_vec(),
-                    error,
-                }));
-                if again {
-                    self.touch(slot);
-                }
-            }
-        }
-    }
-
-    fn serve_tcp(&mut self, now: Timestamp, slot: u32) {
-        let Self {
-            flows,
-            memory,
-            arena,
-            relayed,
-            seeds,
-            ..
-        } = self;
-        let Some(Some(flow)) = flows.get_mut(slot as usize) else {
-            return;
-        };
-        let (id, from) = (flow.id, flow.from);
-        let Carrier::Tcp(tcp) = &mut flow.carrier else {
-            return;
-        };
-        let others = relayed.get(&from).copied().unwrap_or(0);
-        let step = tcp.serve(now, arena, || Ok((memory.take(others)?, seeds.next())));
-        match step {
-            Step::Goes { again, bytes } => {
-                self.relayed_bytes += bytes;
-                let due = tcp.poll_timeout(now);
-                self.set_alarm(slot, due);
-                if again {
-                    self.touch(slot);
-                }
-            }
-            Step::Over => self.over.push(id),
-            Step::Broken => {
-                self.broken += 1;
-                self.over.push(id);
-            }
-            Step::Refused | Step::Unreachable(_) => {
-                let held = tcp.held().to_vec();
-                self.end(id);
-                self.tell(from, &held, step);
-            }
-        }
-    }
-
-    fn set_alarm(&mut self, slot: u32, due: Option<Timestamp>) {
-        let (Some(due), Some(Some(flow))) = (due, self.flows.get_mut(slot as usize)) else {
-            return;
-        };
-        if flow.alarm.is_none_or(|set| due < set) {
-            flow.alarm = Some(due);
-            self.alarms.push(Reverse((due, slot)));
-        }
-    }
-
-    fn ring_alarms(&mut self, now: Timestamp) {
-        while let Some(Reverse((at, slot))) = self.alarms.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.alarms.pop();
-            if let Some(Some(flow)) = self.flows.get_mut(slot as usize)
-                && flow.alarm == Some(at)
-            {
-                flow.alarm = None;
-                self.touch(slot);
-            }
-        }
     }
 
     fn close(&mut self, flow: Flow) {
@@ -514,66 +351,4 @@ impl UserUplink {
             }
         }
     }
-
-    /// Tells a container why its connection was not made.
-    fn tell(&mut self, port: PortId, datagram: &[u8], step: Step) {
-        match step {
-            Step::Refused => self.reset(datagram),
-            Step::Unreachable(error) => self.notices.push(Notice {
-                port,
-                quoted: datagram.to_vec(),
-                error,
-            }),
-            Step::Goes { .. } | Step::Over | Step::Broken => {}
-        }
-    }
-
-    fn tell_no_socket(&mut self, port: PortId, datagram: &[u8], ip: &Ip, errno: Errno) {
-        self.refused += 1;
-        let forbidden = matches!(errno, Errno::EACCES | Errno::EPERM);
-        let ping = matches!(ip.l4, L4::Icmp(_));
-        if forbidden && ping && !std::mem::replace(&mut self.pings_refused, true) {
-            eprintln!(
-                "pings through the user uplink are refused: this user's group is not in \
-                 net.ipv4.ping_group_range"
-            );
-        }
-        let error = match tcp::refusal(&io::Error::from(errno)) {
-            Step::Unreachable(error) => error,
-            // Short of descriptors, memory or ports (RFC 5508 REQ-8).
-            _ => icmp::Error::AdministrativelyProhibited,
-        };
-        self.tell(port, datagram, Step::Unreachable(error));
-    }
-
-    /// Answers a segment of a connection that there is not.
-    fn reset(&mut self, datagram: &[u8]) {
-        if let Some(frame) = tcp_reset(datagram) {
-            self.arena.copy(&frame);
-        }
-    }
-}
-
-/// A reset, by which a connection is given up.
-fn resets(ip: &Ip) -> bool {
-    matches!(ip.l4, L4::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0)
-}
-
-/// A SYN, which begins a connection.
-fn begins(ip: &Ip) -> bool {
-    let both = tcp_flags::SYN | tcp_flags::ACK;
-    matches!(ip.l4, L4::Tcp(tcp) if tcp.flags & both == tcp_flags::SYN)
-}
-
-fn ends(ip: &Ip) -> Option<Ends> {
-    let (container, far) = match ip.l4 {
-        L4::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
-        L4::Udp(udp) => (udp.src_port, udp.dst_port),
-        L4::Icmp(header) => (header.id, 0),
-        L4::Fragment | L4::Other => return None,
-    };
-    Some(Ends {
-        container: Endpoint::new(ip.src, container),
-        far: Endpoint::new(ip.dst, far),
-    })
 }
