@@ -70,6 +70,10 @@ pub struct Connection {
     clock: Clock,
     recovery: Recovery,
     mtu: u16,
+    /// Bytes that there is room for between the host and the container.
+    room: usize,
+    /// The sequence number of the first byte that the host has not taken.
+    untaken: u32,
     /// The container has said that it will send nothing more.
     finished: bool,
     /// When the last word counts as lost.
@@ -124,6 +128,7 @@ impl Connection {
             let _ = addresses.push(address);
         });
         let Buffers { received, unsent } = setup.buffers;
+        let room = received.len();
         let mut socket = Socket::new(SocketBuffer::new(received), SocketBuffer::new(unsent));
         // Small writes were held back, or not, by whoever made them.
         socket.set_nagle_enabled(false);
@@ -138,6 +143,8 @@ impl Connection {
             clock: Clock::default(),
             recovery: Recovery::default(),
             mtu: setup.mtu,
+            room,
+            untaken: 0,
             finished: false,
             last_word: None,
             settles: None,
@@ -158,12 +165,17 @@ impl Connection {
         let Some(segment) = Segment::read(datagram) else {
             return;
         };
+        if segment.is_syn() && matches!(self.state(), State::Listen | State::SynSent) {
+            self.untaken = segment.seq.wrapping_add(1);
+        }
         let closing = self.state() == State::FinWait1;
         let with_room = closing.then(|| segment.with_room(datagram)).flatten();
         let datagram = with_room.as_deref().unwrap_or(datagram);
         if self.finished {
             let bare = segment.without_bytes(datagram);
             self.take_in(now, bare.as_deref().unwrap_or(datagram), out);
+        } else if let Some(fitting) = segment.cut_to(datagram, self.room_for(&segment)) {
+            self.take_in(now, &fitting, out);
         } else if let Some(parts) = segment.split_end(datagram) {
             for part in parts {
                 self.take_in(now, &part, out);
@@ -175,6 +187,14 @@ impl Connection {
         if opening && self.state() == State::Listen {
             self.abort();
         }
+    }
+
+    /// How many bytes of a segment any window could have asked for. smoltcp 0.14 takes the window of its
+    /// SYN for scaled, which it is not, and writes what would lie behind its buffer to nowhere.
+    const fn room_for(&self, segment: &Segment) -> usize {
+        let ahead = segment.seq.wrapping_sub(self.untaken) as i32 as i64;
+        let room = self.room as i64 - ahead;
+        if room < 0 { 0 } else { room as usize }
     }
 
     fn take_in(&mut self, now: Timestamp, datagram: &[u8], out: &mut impl Emit) {
@@ -269,7 +289,13 @@ impl Connection {
         if !socket.can_recv() {
             return None;
         }
-        socket.recv(|bytes| take(bytes)).ok()
+        let taken = |bytes: &mut [u8]| {
+            let (count, result) = take(bytes);
+            (count, (count, result))
+        };
+        let (count, result) = socket.recv(taken).ok()?;
+        self.untaken = self.untaken.wrapping_add(count as u32);
+        Some(result)
     }
 
     /// Gives `put` the longest run of room for bytes to the container; it says how many it wrote.

@@ -96,6 +96,15 @@ impl Segment {
         Some(parts.map(|(place, seq)| self.with_part(datagram, &Part { place, seq })))
     }
 
+    /// The datagram with that many bytes, if it has more.
+    pub(crate) fn cut_to(&self, datagram: &[u8], bytes: usize) -> Option<Vec<u8>> {
+        let part = Part {
+            place: 0..bytes,
+            seq: self.seq,
+        };
+        (self.payload > bytes).then(|| self.with_part(datagram, &part))
+    }
+
     /// The datagram without its bytes, if it has any. smoltcp 0.14 would take bytes behind the end of the
     /// stream for more of it.
     pub(crate) fn without_bytes(&self, datagram: &[u8]) -> Option<Vec<u8>> {

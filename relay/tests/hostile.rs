@@ -145,6 +145,21 @@ fn an_end_with_the_last_bytes_is_heard_at_once() {
 }
 
 #[test]
+fn bytes_that_no_window_has_room_for_are_not_taken() {
+    let mut container = Container::established(80 << 10);
+    let sent: Vec<u8> = (0..120_000).map(|at| (at % 251) as u8).collect();
+    // More than there is room for, less than the first window would be if it were scaled.
+    for start in [80_000, 40_000, 0] {
+        container.say(ACK, 1 + start as u32, &sent[start..start + 40_000]);
+    }
+    let mut taken = container.take_all();
+    assert_eq!(taken, sent[..80 << 10]);
+    container.say(ACK, 80_001, &sent[80_000..]);
+    taken.extend(container.take_all());
+    assert_eq!(taken, sent);
+}
+
+#[test]
 fn bytes_after_the_end_are_not_taken() {
     let mut container = Container::established(1 << 14);
     container.say(ACK | FIN, 1, b"last words");
