@@ -1,15 +1,19 @@
 //! Established flows in compiled form.
 //!
 //! The first packet of a direction walks routes, neighbours and the forwarding database. The
-//! [`Way`] it found is kept beside the connection, stamped with the cache's *epoch*. Any change
-//! of what a walk could find (routes, neighbours, the forwarding database, ports) bumps the epoch
-//! and thereby ends every way at once: a way is never searched for, only disbelieved.
+//! [`Way`] it found is numbered, and its number kept beside the connection. Any change of what a
+//! walk could find (routes, neighbours, the forwarding database, ports) begins a new *epoch*, whose
+//! numbers start where those of the last one stopped, and thereby ends every way at once: a way is
+//! never searched for, only disbelieved.
 //!
 //! A way also vouches for the addresses of whatever comes by the same port with the flow's tuple:
 //! they were checked when it was found, and what they were checked against is under the epoch too.
 //!
-//! Cap: one pair of paths for each connection slot, 40 bytes; the connection table is the bound. Ways
-//! are shared by all flows with the same next hop, of which there are no more than neighbours.
+//! Cap: one pair of paths for each connection slot, 16 bytes; the connection table is the bound. Ways
+//! are shared by all flows with the same next hop, of which there are no more than neighbours. Slots
+//! are reused: who lets a flow in calls [`FlowCache::forget`].
+
+use core::net::IpAddr;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -31,18 +35,21 @@ pub(crate) struct Way {
     pub(crate) mtu: u16,
 }
 
+/// What is known of a way.
+#[derive(Debug)]
+struct Found {
+    way: Way,
+    /// When the neighbour entry behind it must be looked at again.
+    valid_until: Timestamp,
+}
+
 /// The way of one direction of one flow.
 #[derive(Clone, Copy, Debug, Default)]
 struct Path {
-    /// 0: there is none.
-    epoch: u32,
-    generation: u32,
-    /// Whole seconds: the neighbour entry behind the way must be looked at again from then on.
-    valid_until: u32,
+    /// Number of the way; 0, of which there is none, as long as none was found.
+    way: u32,
     /// The port by which its datagrams come.
     ingress: u32,
-    /// Index of the way.
-    way: u32,
 }
 
 /// Compiled paths by connection slot and direction.
@@ -50,9 +57,11 @@ struct Path {
 pub(crate) struct FlowCache {
     paths: Vec<[Path; 2]>,
     /// The ways of this epoch.
-    ways: Vec<Way>,
-    numbers: HashMap<Way, u32, RandomState>,
-    epoch: u32,
+    ways: Vec<Found>,
+    /// Number of the first of them.
+    first: u32,
+    /// Places among them, by the next hop as well: each neighbour is believed for a time of its own.
+    places: HashMap<(IpAddr, Way), u32, RandomState>,
 }
 
 impl FlowCache {
@@ -61,20 +70,27 @@ impl FlowCache {
         Self {
             paths: Vec::new(),
             ways: Vec::new(),
-            numbers: HashMap::with_hasher(hasher),
-            epoch: 1,
+            first: 1,
+            places: HashMap::with_hasher(hasher),
         }
     }
 
-    /// Ends every path. One that is older than 2³² epochs could be believed again by accident;
-    /// wrapping therefore empties the cache.
+    /// Ends every path. Numbers that come round would be believed again by accident: the paths are
+    /// therefore emptied before half of the numbers have been used.
     pub(crate) fn bump_epoch(&mut self) {
+        self.first += self.ways.len() as u32;
         self.ways.clear();
-        self.numbers.clear();
-        self.epoch = self.epoch.wrapping_add(1);
-        if self.epoch == 0 {
+        self.places.clear();
+        if self.first > u32::MAX / 2 {
             self.paths.clear();
-            self.epoch = 1;
+            self.first = 1;
+        }
+    }
+
+    /// Ends the paths of whoever had the slot before.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        if let Some(paths) = self.paths.get_mut(slot as usize) {
+            *paths = [Path::default(); 2];
         }
     }
 
@@ -82,7 +98,7 @@ impl FlowCache {
     pub(crate) fn warm(&self, slots: &[u32]) {
         for slot in slots {
             let paths = self.paths.get(*slot as usize);
-            core::hint::black_box(paths.map(|[there, back]| there.epoch ^ back.epoch));
+            core::hint::black_box(paths.map(|[there, back]| there.way ^ back.way));
         }
     }
 
@@ -95,18 +111,19 @@ impl FlowCache {
         ingress: PortId,
     ) -> Option<&Way> {
         let path = &self.paths.get(id.slot as usize)?[direction as usize];
-        let current = path.epoch == self.epoch && path.generation == id.generation;
-        let fresh = now.as_nanos() < u64::from(path.valid_until) * 1_000_000_000;
-        let way = self.ways.get(path.way as usize)?;
-        (current && fresh && path.ingress == ingress.0).then_some(way)
+        let place = path.way.wrapping_sub(self.first);
+        let found = self.ways.get(place as usize)?;
+        (now < found.valid_until && path.ingress == ingress.0).then_some(&found.way)
     }
 
-    /// Keeps the way out that a walk has found, until `valid_until` or the next epoch.
+    /// Keeps the way out to `next_hop` that a walk has found, until the next epoch. It is believed
+    /// until `valid_until`, and so is that of any other flow to the same neighbour.
     pub(crate) fn insert(
         &mut self,
         id: ConnId,
         direction: Direction,
         ingress: PortId,
+        next_hop: IpAddr,
         way: Way,
         valid_until: Timestamp,
     ) {
@@ -114,18 +131,15 @@ impl FlowCache {
         if self.paths.len() <= slot {
             self.paths.resize(slot + 1, [Path::default(); 2]);
         }
-        let seconds = u32::try_from(valid_until.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
         let ways = &mut self.ways;
-        let number = *self.numbers.entry(way).or_insert_with(|| {
-            ways.push(way);
+        let place = *self.places.entry((next_hop, way)).or_insert_with(|| {
+            ways.push(Found { way, valid_until });
             ways.len() as u32 - 1
         });
+        ways[place as usize].valid_until = valid_until;
         self.paths[slot][direction as usize] = Path {
-            epoch: self.epoch,
-            generation: id.generation,
-            valid_until: seconds,
+            way: self.first + place,
             ingress: ingress.0,
-            way: number,
         };
     }
 }

@@ -1,6 +1,6 @@
 //! The way out: next hop, hardware addresses, and pieces that fit.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use pontoon_nat::{ConnId, Direction};
 use pontoon_packet::rewrite::{self, Translation};
@@ -66,8 +66,9 @@ impl Datapath {
                 if let (Some((id, direction)), Some(way)) = (flow, way)
                     && arrival.fragment_to == u16::MAX
                 {
+                    let ingress = arrival.ingress;
                     self.cache
-                        .insert(id, direction, arrival.ingress, way, valid_until);
+                        .insert(id, direction, ingress, hop.next, way, valid_until);
                 }
                 Ok(())
             }
@@ -101,9 +102,10 @@ impl Datapath {
             mtu: u16::MAX,
         };
         if arrival.fragment_to == u16::MAX {
-            let always = Timestamp::from_secs(u64::from(u32::MAX));
+            let sockets = Ipv4Addr::UNSPECIFIED.into();
+            let always = Timestamp::from_nanos(u64::MAX);
             self.cache
-                .insert(id, direction, arrival.ingress, way, always);
+                .insert(id, direction, arrival.ingress, sockets, way, always);
         }
         self.deliver(port, id, arrival.ingress, frame, facts, out);
         Ok(())

@@ -250,6 +250,7 @@ impl Datapath {
             .nat
             .admit(now, pending, source, owner, frame, ip)
             .map_err(report_lack_of_room)?;
+        self.cache.forget(id.slot);
         let flow = (id, Direction::Original);
         let translation = self.nat.translation(id, Direction::Original);
         self.carry(

@@ -59,7 +59,7 @@ impl Nat {
             return Err(Refusal::UnrelatedError);
         }
         let connection = self.table.get(id).ok_or(Refusal::UnrelatedError)?;
-        let leaves = connection.tuples[direction.inverted() as usize].inverted();
+        let leaves = connection.tuples.of(direction.inverted()).inverted();
         rewrite_quotation(
             &mut frame.bytes[start..outer.end()],
             &quoted,

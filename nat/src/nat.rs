@@ -7,6 +7,7 @@ use pontoon_packet::parse::protocol;
 use pontoon_packet::rewrite::Translation;
 use pontoon_packet::{Endpoint, Frame, Ip, Timestamp};
 
+use crate::compact::Tuples;
 use crate::publish::PublishedPorts;
 use crate::table::{AHEAD, Connection, FlowView, NewConnection, Table, deadline};
 use crate::tcp::{Fit, State, Tracker};
@@ -189,8 +190,8 @@ impl Nat {
         let Some(connection) = self.table.get(id) else {
             return Translation::default();
         };
-        let seen = connection.tuples[direction as usize];
-        let leaves = connection.tuples[direction.inverted() as usize].inverted();
+        let seen = connection.tuples.of(direction);
+        let leaves = connection.tuples.of(direction.inverted()).inverted();
         Translation {
             src: (leaves.src != seen.src).then_some(leaves.src),
             dst: (leaves.dst != seen.dst).then_some(leaves.dst),
@@ -226,11 +227,12 @@ impl Nat {
         if self.table.is_taken(&pending.tuple) || self.table.is_taken(&reply) {
             return Err(Refusal::Clash);
         }
+        let tuples = Tuples::new(&pending.tuple, &reply).ok_or(Refusal::Clash)?;
         self.table.make_room(owner, half_open)?;
         self.table.skip_to(now);
         let life = first_timeout(&self.profile, ip.protocol, tcp.state);
         let id = self.table.insert(NewConnection {
-            tuples: [pending.tuple, reply],
+            tuples,
             tcp,
             owner,
             expires: deadline(now, life),
@@ -254,8 +256,8 @@ impl Nat {
         self.published.insert(published)?;
         // Flows that were masqueraded to the port would get its clients' packets.
         self.table.remove_where(|connection| {
-            let [original, reply] = &connection.tuples;
-            connection.masqueraded && original.protocol == protocol && reply.dst.port == port
+            let reply = connection.tuples.of(Direction::Reply);
+            connection.masqueraded && reply.protocol == protocol && reply.dst.port == port
         });
         Ok(())
     }
@@ -264,7 +266,7 @@ impl Nat {
     pub fn unpublish(&mut self, published: &Published) {
         self.published.remove(published);
         self.table.remove_where(|connection| {
-            let [original, reply] = &connection.tuples;
+            let [original, reply] = connection.both();
             original.protocol == published.protocol
                 && original.dst.port == published.port
                 && (published.addr.is_unspecified() || original.dst.addr == published.addr)
@@ -283,7 +285,7 @@ impl Nat {
     /// Ends every flow that bears `addr` outside (Linux `nf_nat_masquerade.c`).
     pub fn flush_address(&mut self, addr: IpAddr) {
         self.table.remove_where(|connection| {
-            let [original, reply] = &connection.tuples;
+            let [original, reply] = connection.both();
             original.dst.addr == addr || reply.dst.addr == addr
         });
     }
@@ -434,7 +436,7 @@ impl Nat {
 }
 
 fn timeout(profile: &Profile, connection: &Connection) -> Duration {
-    match connection.tuples[0].protocol {
+    match connection.tuples.protocol() {
         protocol::TCP if connection.tcp.state == State::Established && !connection.replied => {
             profile.tcp_unanswered
         }

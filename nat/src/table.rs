@@ -7,6 +7,7 @@ use ahash::RandomState;
 use hashbrown::{HashMap, HashTable};
 use pontoon_packet::{Endpoint, Timestamp};
 
+use crate::compact::Tuples;
 use crate::tcp::Tracker;
 use crate::tuple::feed_address;
 use crate::wheel::{Linked, Links, NONE, Wheel};
@@ -52,7 +53,7 @@ pub struct FlowView {
 /// What the table holds of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection {
-    pub(crate) tuples: [Tuple; 2],
+    pub(crate) tuples: Tuples,
     pub(crate) tcp: Tracker,
     pub(crate) traffic: [Traffic; 2],
     /// Second at which it ends.
@@ -156,7 +157,7 @@ const HALF_OPEN_SCAN: usize = 64;
 
 /// A connection about to enter the table.
 pub(crate) struct NewConnection {
-    pub(crate) tuples: [Tuple; 2],
+    pub(crate) tuples: Tuples,
     pub(crate) tcp: Tracker,
     pub(crate) owner: Owner,
     pub(crate) expires: u32,
@@ -192,23 +193,16 @@ impl Table {
         let hash = hash_tuple(&self.hasher, tuple);
         let entry = *self
             .by_tuple
-            .find(hash, |entry| tuple_of(all, *entry) == tuple)?;
+            .find(hash, |entry| tuple_of(all, *entry) == *tuple)?;
         let connection = &all[(entry >> 1) as usize];
         if connection.expires <= second(now) {
             return None;
         }
-        let direction = if entry & 1 == 0 {
-            Direction::Original
-        } else {
-            Direction::Reply
+        let id = ConnId {
+            slot: entry >> 1,
+            generation: connection.generation,
         };
-        Some((
-            ConnId {
-                slot: entry >> 1,
-                generation: connection.generation,
-            },
-            direction,
-        ))
+        Some((id, direction_of(entry)))
     }
 
     /// Reads what packets with these tuples will need, and says where it lies. The steps are taken
@@ -250,7 +244,7 @@ impl Table {
         let hash = hash_tuple(&self.hasher, tuple);
         let found = self
             .by_tuple
-            .find(hash, |entry| tuple_of(all, *entry) == tuple);
+            .find(hash, |entry| tuple_of(all, *entry) == *tuple);
         if let Some(slot) = found.map(|entry| entry >> 1)
             && all[slot as usize].expires <= second(now)
         {
@@ -262,7 +256,7 @@ impl Table {
         let all = &self.connections.0;
         let hash = hash_tuple(&self.hasher, tuple);
         self.by_tuple
-            .find(hash, |entry| tuple_of(all, *entry) == tuple)
+            .find(hash, |entry| tuple_of(all, *entry) == *tuple)
             .is_some()
     }
 
@@ -444,7 +438,7 @@ impl Table {
             .iter()
             .filter(move |c| c.live && c.expires > now)
             .map(move |c| {
-                let [original, reply] = c.tuples;
+                let [original, reply] = c.both();
                 let tcp = original.protocol == pontoon_packet::parse::protocol::TCP;
                 FlowView {
                     original,
@@ -477,7 +471,7 @@ impl Table {
         let hash = hash_end(&self.hasher, protocol, end);
         let same = |slot: &u32| {
             let connection = &all[*slot as usize];
-            of(connection) == end && connection.tuples[0].protocol == protocol
+            of(connection) == end && connection.tuples.protocol() == protocol
         };
         index.find(hash, same).copied()
     }
@@ -490,8 +484,8 @@ impl Table {
             ..
         } = self;
         let all = &connections.0;
-        let rehash = |entry: &u32| hash_tuple(hasher, tuple_of(all, *entry));
-        for (direction, tuple) in all[slot as usize].tuples.iter().enumerate() {
+        let rehash = |entry: &u32| hash_tuple(hasher, &tuple_of(all, *entry));
+        for (direction, tuple) in all[slot as usize].both().iter().enumerate() {
             by_tuple.insert_unique(
                 hash_tuple(hasher, tuple),
                 slot << 1 | direction as u32,
@@ -507,7 +501,7 @@ impl Table {
         if self.connections.0[slot as usize].masqueraded {
             self.leave_mapping(slot);
         }
-        for (direction, tuple) in self.connections.0[slot as usize].tuples.iter().enumerate() {
+        for (direction, tuple) in self.connections.0[slot as usize].both().iter().enumerate() {
             let entry = slot << 1 | direction as u32;
             let hash = hash_tuple(&self.hasher, tuple);
             if let Ok(found) = self.by_tuple.find_entry(hash, |other| *other == entry) {
@@ -518,7 +512,7 @@ impl Table {
 
     fn join_mapping(&mut self, slot: u32) {
         let connection = &self.connections.0[slot as usize];
-        let protocol = connection.tuples[0].protocol;
+        let protocol = connection.tuples.protocol();
         let (inside, external) = (inside_end(connection), external_end(connection));
         if let Some(first) = self.find_end(&self.by_inside, protocol, inside, inside_end) {
             self.ring_insert(slot, first, |c| &mut c.mapping);
@@ -539,7 +533,7 @@ impl Table {
         let rehash = |of: fn(&Connection) -> Endpoint| {
             move |other: &u32| {
                 let other = &all[*other as usize];
-                hash_end(hasher, other.tuples[0].protocol, of(other))
+                hash_end(hasher, other.tuples.protocol(), of(other))
             }
         };
         by_inside.insert_unique(hash_end(hasher, protocol, inside), slot, rehash(inside_end));
@@ -552,7 +546,7 @@ impl Table {
 
     fn leave_mapping(&mut self, slot: u32) {
         let connection = self.connections.0[slot as usize];
-        let protocol = connection.tuples[0].protocol;
+        let protocol = connection.tuples.protocol();
         let heir = self.ring_remove(slot, |c| &mut c.mapping);
         let Self {
             by_inside,
@@ -677,18 +671,22 @@ impl Table {
 }
 
 impl Connection {
+    /// What packets look like, by direction.
+    pub(crate) fn both(&self) -> [Tuple; 2] {
+        [Direction::Original, Direction::Reply].map(|direction| self.tuples.of(direction))
+    }
+
     /// Reads a little of every cache line of it.
     fn touch(&self) -> u64 {
-        let [original, reply] = &self.tuples;
         let [sent, received] = &self.traffic;
-        u64::from(original.src.port ^ reply.dst.port ^ u16::from(self.live))
+        u64::from(self.tuples.touch() ^ u16::from(self.live))
             ^ u64::from(self.expires ^ self.evictable.next ^ self.tcp.touch())
             ^ sent.bytes
             ^ received.packets
     }
 
     fn is_half_open(&self) -> bool {
-        self.tuples[0].protocol == pontoon_packet::parse::protocol::TCP
+        self.tuples.protocol() == pontoon_packet::parse::protocol::TCP
             && self.tcp.state.is_half_open()
     }
 }
@@ -703,18 +701,26 @@ pub(crate) fn deadline(now: Timestamp, timeout: Duration) -> u32 {
     second(now + timeout + Duration::from_nanos(999_999_999))
 }
 
-fn tuple_of(all: &[Connection], entry: u32) -> &Tuple {
-    &all[(entry >> 1) as usize].tuples[(entry & 1) as usize]
+fn tuple_of(all: &[Connection], entry: u32) -> Tuple {
+    all[(entry >> 1) as usize].tuples.of(direction_of(entry))
+}
+
+const fn direction_of(entry: u32) -> Direction {
+    if entry & 1 == 0 {
+        Direction::Original
+    } else {
+        Direction::Reply
+    }
 }
 
 /// The end that a masqueraded flow has inside.
-const fn inside_end(connection: &Connection) -> Endpoint {
-    connection.tuples[0].src
+fn inside_end(connection: &Connection) -> Endpoint {
+    connection.tuples.of(Direction::Original).src
 }
 
 /// The end that it has outside.
-const fn external_end(connection: &Connection) -> Endpoint {
-    connection.tuples[1].dst
+fn external_end(connection: &Connection) -> Endpoint {
+    connection.tuples.of(Direction::Reply).dst
 }
 
 fn hash_tuple(hasher: &RandomState, tuple: &Tuple) -> u64 {

@@ -4,20 +4,21 @@
 pub(crate) const NONE: u32 = u32::MAX;
 /// Slots of one second each. What ends later is put into the last slot and looked at again.
 const SLOTS: usize = 1024;
+/// From here on a link names a slot of the wheel, below it an entry.
+const HEADS: u32 = 1 << 31;
 
 /// The links of one entry, kept with the entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Links {
     next: u32,
+    /// The entry in front; of the first one the slot.
     previous: u32,
-    slot: u16,
 }
 
 impl Links {
     pub(crate) const UNLINKED: Self = Self {
         next: NONE,
         previous: NONE,
-        slot: u16::MAX,
     };
 }
 
@@ -48,15 +49,14 @@ impl Wheel {
         }
     }
 
-    /// Puts an entry in that ends at second `at`.
+    /// Puts an entry in that ends at second `at`. Indices are below 2³¹.
     pub(crate) fn link(&mut self, entries: &mut impl Linked, index: u32, at: u64) {
         let last = self.done + SLOTS as u64 - 1;
         let slot = (at.clamp(self.done + 1, last) % SLOTS as u64) as usize;
         let head = self.heads[slot];
         *entries.links(index) = Links {
             next: head,
-            previous: NONE,
-            slot: slot as u16,
+            previous: HEADS + slot as u32,
         };
         if head != NONE {
             entries.links(head).previous = index;
@@ -67,25 +67,21 @@ impl Wheel {
 
     /// Takes an entry out.
     pub(crate) fn unlink(&mut self, entries: &mut impl Linked, index: u32) {
-        let Links {
-            next,
-            previous,
-            slot,
-        } = *entries.links(index);
-        if slot == u16::MAX {
+        let Links { next, previous } = *entries.links(index);
+        if previous == NONE {
             return;
         }
-        let slot = usize::from(slot);
-        if previous == NONE {
-            self.heads[slot] = next;
-        } else {
+        if previous < HEADS {
             entries.links(previous).next = next;
+        } else {
+            let slot = (previous - HEADS) as usize;
+            self.heads[slot] = next;
+            if next == NONE {
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+            }
         }
         if next != NONE {
             entries.links(next).previous = previous;
-        }
-        if self.heads[slot] == NONE {
-            self.occupied[slot / 64] &= !(1 << (slot % 64));
         }
         *entries.links(index) = Links::UNLINKED;
     }
