@@ -1,6 +1,7 @@
 //! Flows whose way is compiled: what may take it, and what ends it.
 
 use core::net::Ipv4Addr;
+use core::time::Duration;
 
 use pontoon_engine::config::AddressOwner;
 use pontoon_packet::build::Packet;
@@ -146,4 +147,19 @@ fn a_port_that_is_pulled_out_gets_nothing_more() {
     lab.datapath.remove_port(C1).unwrap();
 
     assert_eq!(lab.send(UP, &answer()), []);
+}
+
+#[test]
+fn a_flow_does_not_inherit_the_ways_of_one_that_has_ended() {
+    let mut lab = Lab::new();
+    compiled(&mut lab);
+    lab.pass(Duration::from_secs(200));
+    assert_eq!(lab.counter("flows"), 0);
+    let successor = Packet::ethernet(mac(C2), gateway_mac())
+        .ipv4(addr(C2), SERVER)
+        .udp(5000, 53)
+        .build();
+    lab.send(C2, &successor);
+
+    assert_eq!(lab.send(UP, &answer())[0].port, C2);
 }
