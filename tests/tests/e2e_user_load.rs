@@ -151,8 +151,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
             ends = [pair("c3", listener) for _ in range(500)]
             for _, server in ends[:250]:
                 server.shutdown(socket.SHUT_WR)
-            for client, _ in ends[100:200]:
-                client.shutdown(socket.SHUT_WR)
+            for client, server in ends[100:200]:
+                client.shutdown(socket.SHUT_WR); assert server.recv(1) == b""
             kept += [s for both in ends for s in both]
             run = lambda a: subprocess.run(f"{os.environ['PONTOON']} {a}", shell=True, check=True)
             run("detach c3")
