@@ -256,7 +256,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
                 except OSError:
                     pass
                 time.sleep(0.001)
-            assert n > 2000 and memory() - grown < 4 << 10, (n, memory() - grown)
+            assert n > 500 and memory() - grown < 4 << 10, (n, memory() - grown)
             assert ticks() - used < 100, ticks() - used
             shell("ip -n ext link set eth0 up; ip route replace default via 192.0.2.254")
             def answered():

@@ -210,7 +210,8 @@ fn plug(
     Ok(view)
 }
 
-/// Tells the first process that it is plugged in, and gives it its files.
+/// Tells the first process that it is plugged in, gives it its files, and waits until it has become the
+/// command, or has failed to: whoever enters its namespaces from then on finds them settled.
 fn settle_in(
     first: &Channel,
     view: &ContainerView,
@@ -222,7 +223,10 @@ fn settle_in(
         hostname: view.hostname.clone(),
         ifname: view.ifname.clone(),
     };
-    Ok(first.send(&plugged, &[])?)
+    first.send(&plugged, &[])?;
+    // It says nothing more: its end closes when it executes the command, or ends. Its status will tell.
+    let _ = first.receive::<()>();
+    Ok(())
 }
 
 /// Ends the processes that the command left behind, and theirs, which all become this one's children.
