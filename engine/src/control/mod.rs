@@ -13,9 +13,26 @@ pub mod state;
 
 use std::fmt;
 
+/// Why something cannot be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// What was asked for makes no sense, or not here.
+    #[default]
+    Wrong,
+    /// What it is about is not there.
+    Missing,
+    /// Something that is there is in the way.
+    Conflict,
+    /// What should have worked did not.
+    Broken,
+}
+
 /// What a user asked for cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Invalid {
+    /// Why it cannot. Whoever reads the other fields is told by other means.
+    #[serde(skip)]
+    pub kind: Kind,
     /// The field that is wrong, as the command line names it.
     pub field: String,
     /// What is wrong with it, and what to do.
@@ -26,8 +43,33 @@ impl Invalid {
     /// `field` is wrong because of `reason`.
     pub fn new(field: &str, reason: impl Into<String>) -> Self {
         Self {
+            kind: Kind::Wrong,
             field: field.to_owned(),
             reason: reason.into(),
+        }
+    }
+
+    /// What `field` names is not there.
+    pub fn missing(field: &str, reason: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Missing,
+            ..Self::new(field, reason)
+        }
+    }
+
+    /// Something that is there is in the way of `field`.
+    pub fn conflict(field: &str, reason: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Conflict,
+            ..Self::new(field, reason)
+        }
+    }
+
+    /// What should have worked did not.
+    pub fn broken(reason: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Broken,
+            ..Self::new("", reason)
         }
     }
 }

@@ -177,5 +177,5 @@ fn bind_failed(port: &PublishSpec, why: &str) -> Invalid {
     let (address, number) = (port.address, port.host.unwrap_or_default());
     let protocol = protocol_name(port.protocol);
     let what = format!("Bind for {address}:{number}/{protocol} failed: {why}");
-    Invalid::new(FIELD, what)
+    Invalid::conflict(FIELD, what)
 }

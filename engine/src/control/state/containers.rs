@@ -124,7 +124,7 @@ impl State {
                 .take(64)
                 .flat_map(char::escape_default)
                 .collect();
-            Invalid::new("", format!("No such container: {shown}"))
+            Invalid::missing("", format!("No such container: {shown}"))
         })
     }
 
@@ -208,7 +208,7 @@ impl State {
                      remove that container to be able to reuse that name.",
                     other.id
                 );
-                Err(Invalid::new("--name", what))
+                Err(Invalid::conflict("--name", what))
             }
         }
     }
@@ -237,7 +237,7 @@ impl State {
             "{address}: its hardware address {} is in use already; give another with --mac-address",
             MacAddr::for_ipv4(address)
         );
-        Err(Invalid::new("--ip", what))
+        Err(Invalid::conflict("--ip", what))
     }
 
     fn check_mac(&self, network: &str, text: &str) -> Result<MacAddr, Invalid> {

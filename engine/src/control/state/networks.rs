@@ -97,7 +97,7 @@ impl State {
         check_name("NETWORK", &spec.name)?;
         if self.networks.contains_key(&spec.name) {
             let reason = format!("network with name {} already exists", spec.name);
-            return Err(Invalid::new("", reason));
+            return Err(Invalid::conflict("", reason));
         }
         let subnet = self.choose_subnet(spec, taken)?;
         let gateway = choose_gateway(spec.gateway, subnet)?;
@@ -142,7 +142,7 @@ impl State {
                 "error while removing network: network {name} id {} has active endpoints",
                 network.id
             );
-            return Err(Invalid::new("", what));
+            return Err(Invalid::conflict("", what));
         }
         self.containers
             .retain(|_, container| container.network != name);
@@ -207,7 +207,7 @@ impl State {
             None => Ok(subnet),
             Some(other) => {
                 let what = format!("{subnet} overlaps with {other}, which is in use");
-                Err(Invalid::new("--subnet", what))
+                Err(Invalid::conflict("--subnet", what))
             }
         }
     }
@@ -219,7 +219,7 @@ pub(super) fn no_such_network(name: &str) -> Invalid {
         .take(64)
         .flat_map(char::escape_default)
         .collect();
-    Invalid::new("", format!("No such network: {shown}"))
+    Invalid::missing("", format!("No such network: {shown}"))
 }
 
 fn choose_gateway(wanted: Option<IpAddr>, subnet: Ipv4Net) -> Result<Ipv4Addr, Invalid> {

@@ -47,7 +47,7 @@ impl State {
                 .map_or_else(String::new, |host| format!("{host}:"));
             let at = format!("{host}{}/{}", port.container, protocol_name(port.protocol));
             let what = format!("{at} on {} is not published by {name}", port.address);
-            return Err(Invalid::new("PORT", what));
+            return Err(Invalid::missing("PORT", what));
         }
         Ok(self.retract(&name, |port| wanted.iter().any(|w| covers(w, port))))
     }
@@ -122,7 +122,7 @@ impl State {
             Phase::Running => Ok(container),
             Phase::Exited(_) => {
                 let what = format!("{}: the container has ended already", container.name);
-                Err(Invalid::new("", what))
+                Err(Invalid::conflict("", what))
             }
         }
     }

@@ -139,7 +139,7 @@ impl Control {
                 Phase::Exited(_) => "it has ended; remove it with rm",
             };
             let what = format!("{name} was started by run: {what}");
-            return Err(Invalid::new("", what));
+            return Err(Invalid::conflict("", what));
         }
         self.detach(&name);
         self.state.forget(&name);
@@ -211,7 +211,7 @@ impl Control {
                      removal or force remove",
                     container.id
                 );
-                return Err(Invalid::new("", what));
+                return Err(Invalid::conflict("", what));
             }
             if let Some(held) = self.held.get(&container.name) {
                 // It may have left the namespace.

@@ -121,7 +121,7 @@ impl Control {
                 Phase::Exited(_) => "the container has ended already",
                 Phase::Running => "the namespace was attached; detach it instead",
             };
-            Invalid::new("", format!("{name}: {what}"))
+            Invalid::conflict("", format!("{name}: {what}"))
         })?;
         let process = held.process.try_clone().map_err(broken)?;
         Ok((container.id.clone(), process))

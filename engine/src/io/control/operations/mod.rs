@@ -287,9 +287,9 @@ fn unix_time() -> u64 {
 }
 
 fn broken(error: impl Display) -> Invalid {
-    Invalid::new("", error.to_string())
+    Invalid::broken(error.to_string())
 }
 
 fn unexpected() -> Invalid {
-    Invalid::new("", "the keeper gave an answer to something else")
+    Invalid::broken("the keeper gave an answer to something else")
 }

@@ -87,7 +87,7 @@ impl Control {
     pub(super) fn remove_network(&mut self, name: &str) -> Outcome<Reply> {
         if name == DEFAULT_NETWORK {
             let what = format!("{name} is a pre-defined network and cannot be removed");
-            return Err(Invalid::new("", what));
+            return Err(Invalid::conflict("", what));
         }
         let network = self.state.remove_network(name)?;
         self.unmake_network(&network);
