@@ -9,6 +9,7 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint};
 
 use crate::clock::{Clock, HASTE};
+use crate::isn;
 use crate::recovery::Recovery;
 use crate::segment::Segment;
 use crate::wire::{Emit, Nowhere, Wire};
@@ -31,8 +32,9 @@ pub struct Setup {
     pub far: Endpoint,
     /// Largest IP datagram on the container's network, in bytes.
     pub mtu: u16,
-    /// Where the initial sequence number comes from; nobody may be able to guess it.
-    pub seed: u64,
+    /// The initial sequence number; nobody may be able to guess it, and it has to lie ahead of those of an
+    /// earlier connection between the same ends (RFC 6528 §3).
+    pub isn: u32,
     /// Its memory.
     pub buffers: Buffers,
 }
@@ -120,7 +122,7 @@ impl Connection {
             mtu: setup.mtu,
         };
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = setup.seed;
+        config.random_seed = isn::seed(setup.isn);
         let mut interface = Interface::new(config, &mut wire, Clock::default().instant(now));
         let address = IpCidr::new(address(setup.far.addr), host_prefix(setup.far.addr));
         interface.update_ip_addrs(|addresses| {

@@ -46,13 +46,14 @@
 //!   forgets, makes its own connection slow; what is remembered of its claims is bounded.
 //!
 //! It does no I/O and reads no clock: time is an argument, the buffers are the caller's, and the
-//! initial sequence number comes from a seed.
+//! initial sequence number is the caller's.
 #![forbid(unsafe_code)]
 
 mod arena;
 mod clock;
 mod connection;
 mod held;
+mod isn;
 mod recovery;
 mod segment;
 mod wire;

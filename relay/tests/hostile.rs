@@ -58,7 +58,7 @@ impl Container {
             container: Endpoint::new(CONTAINER.into(), 40_000),
             far: Endpoint::new(FAR.into(), 80),
             mtu: u16::MAX,
-            seed: 1,
+            isn: 1,
             buffers: Buffers {
                 received: vec![0; room].leak(),
                 unsent: vec![0; room].leak(),

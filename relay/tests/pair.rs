@@ -57,7 +57,7 @@ fn setup(container: Endpoint, far: Endpoint, room: usize) -> Setup {
         container,
         far,
         mtu: MTU,
-        seed: u64::from(container.port),
+        isn: u32::from(container.port),
         buffers: Buffers {
             received: vec![0; room].leak(),
             unsent: vec![0; room].leak(),

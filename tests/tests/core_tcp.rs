@@ -47,6 +47,42 @@ fn a_tcp_connection_lives_and_dies() {
     assert!(lab.datapath.flows(lab.now).is_empty());
 }
 
+/// RFC 9293 §3.10.7.3: a server that remembers an earlier connection between the same ends answers the SYN
+/// by an acknowledgement of that one's bytes, which the client resets.
+#[test]
+fn a_client_resets_what_a_server_remembers_and_opens_its_connection() {
+    let mut lab = Lab::new();
+    let [syn, sent] = [out(C1), left()].map(|p| p.tcp(40_000, 80, SYN, 100, 0).build());
+    assert_eq!(lab.send(C1, &syn), [Sent::plain(UP, sent.clone())]);
+    for old in [7_000, 3_000_000_000] {
+        let [challenge, taken] =
+            [back(), arrived(C1)].map(|p| p.tcp(80, 40_000, ACK, 1, old).build());
+        assert_eq!(lab.send(UP, &challenge), [Sent::plain(C1, taken)]);
+        let [reset, passed] = [out(C1), left()].map(|p| p.tcp(40_000, 80, RST, old, 0).build());
+        assert_eq!(lab.send(C1, &reset), [Sent::plain(UP, passed)], "{old}");
+        assert_eq!(state(&lab), "SYN_SENT");
+    }
+    assert_eq!(lab.send(C1, &syn), [Sent::plain(UP, sent)]);
+    assert_eq!(
+        lab.send(UP, &back().tcp(80, 40_000, SYN | ACK, 500, 101).build())
+            .len(),
+        1
+    );
+    assert_eq!(state(&lab), "SYN_RECV");
+}
+
+#[test]
+fn a_client_that_gives_up_resets_its_own_syn() {
+    let mut lab = Lab::new();
+    lab.send(C1, &out(C1).tcp(40_000, 80, SYN, 100, 0).build());
+    assert_eq!(
+        lab.send(C1, &out(C1).tcp(40_000, 80, RST, 101, 0).build())
+            .len(),
+        1
+    );
+    assert_eq!(state(&lab), "CLOSE");
+}
+
 #[test]
 fn a_reset_out_of_the_window_is_dropped_and_changes_nothing() {
     let mut lab = established();

@@ -289,6 +289,20 @@ pontoon_tests::user_laboratory_tests! { |lab|
         "#);
     }
 
+    /// A client that comes again from the same port, while the container still remembers (TIME-WAIT) its
+    /// last connection, is served as if it were another one.
+    fn a_client_that_comes_again_by_the_same_port_is_served_at_once {
+        lab.reattach("c2", 3, "-p 8080:80");
+        lab.outward(r#"
+            listener = listen("c2", ("", 80))
+            for n in range(100):
+                a, b = pair("ext", listener, (HOST, 8080), bind=("192.0.2.254", 5000))
+                assert works(a, b)
+                # The container ends it, so that it is the one which remembers.
+                b.close(); assert a.recv(1) == b""; a.close()
+        "#);
+    }
+
     /// A thousand clients at once and two thousand after each other through one port.
     fn many_clients_of_one_port {
         lab.reattach("c2", 3, "-p 8080:80");

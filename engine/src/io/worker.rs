@@ -331,10 +331,16 @@ impl Worker {
         } = self;
         if let Some(port) = datapath.user_port() {
             for mut arrival in user.arrivals(now) {
-                let frame = &mut arrival.frame;
-                let Ok(facts) = parse(frame) else { continue };
+                let Ok(facts) = parse(&arrival.frame) else {
+                    continue;
+                };
+                let earlier = datapath.connection(now, &facts);
+                if earlier.is_some_and(|id| user.is_early(id, &arrival)) {
+                    user.postpone(now, arrival);
+                    continue;
+                }
                 let mut frame = Frame {
-                    bytes: frame,
+                    bytes: &mut arrival.frame,
                     offload: arrival.offload,
                 };
                 wire.send(|wire| {

@@ -92,6 +92,9 @@ impl Tracker {
         } else {
             self.peers
         };
+        if self.answers_a_challenge(direction, &segment) {
+            return Ok(Fit::Passes);
+        }
         in_window(&mut peers, self.state, direction, &segment)?;
         if segment.kind == Kind::Rst && !self.reset_counts(direction, &segment)? {
             return Ok(Fit::Passes);
@@ -100,6 +103,16 @@ impl Tracker {
         self.peers = peers;
         self.state = next;
         Ok(Fit::Counts)
+    }
+
+    /// Whether the segment is what a client says to a server that remembers an earlier connection between
+    /// the same ends: it acknowledges old bytes instead of the SYN, the client resets those, and its SYN
+    /// is welcome then (RFC 9293 §3.10.7.3). A client that gives up resets what it has sent itself.
+    fn answers_a_challenge(&self, direction: Direction, segment: &Segment) -> bool {
+        self.state == State::SynSent
+            && direction == Direction::Original
+            && segment.kind == Kind::Rst
+            && segment.seq != self.peers[direction as usize].end
     }
 
     /// Whether a reset ends the connection. One that is below what its receiver has acknowledged is

@@ -77,7 +77,7 @@ impl Lab {
             container: Endpoint::new(CONTAINER.into(), PORT),
             far: Endpoint::new(FAR.into(), FAR_PORT),
             mtu: u16::MAX,
-            seed,
+            isn: seed as u32,
             buffers: Buffers {
                 received: vec![0; ROOM].leak(),
                 unsent: vec![0; ROOM].leak(),

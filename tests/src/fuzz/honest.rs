@@ -34,7 +34,7 @@ impl Honest {
                 container: far,
                 far: own,
                 mtu: 1500,
-                seed: 77,
+                isn: 77,
                 buffers,
             };
             Connection::connect(now, setup)

@@ -85,7 +85,7 @@ impl World {
                 container: Endpoint::new(CONTAINER.into(), PORTS.0),
                 far: Endpoint::new(FAR.into(), PORTS.1),
                 mtu: u16::MAX,
-                seed: 7,
+                isn: 7,
                 buffers,
             };
             if begins {

@@ -75,7 +75,7 @@ pub(super) struct Shell {
     pub(super) said: BTreeMap<Ends, Said>,
     pub(super) notices: Vec<Notice>,
     pub(super) arena: Arena,
-    seed: u64,
+    drawn: u64,
 }
 
 impl Shell {
@@ -184,9 +184,9 @@ impl Shell {
 
     /// A client's connection to a container, and the SYN that is to be let in.
     pub(super) fn client(&mut self, now: Timestamp, ends: Ends) -> (Client, Vec<u8>) {
-        let seed = self.next_seed();
+        let isn = self.next_isn();
         let mut connection = Held::new(ROOM, |buffers| {
-            Connection::connect(now, setup(ends, seed, buffers))
+            Connection::connect(now, setup(ends, isn, buffers))
         });
         let mut scratch = Arena::small();
         connection.transmit(now, &mut scratch);
@@ -212,7 +212,7 @@ impl Shell {
     pub(super) fn serve(&mut self, now: Timestamp) {
         let slots: Vec<u32> = self.flows.keys().copied().collect();
         for slot in slots {
-            let seed = self.next_seed();
+            let isn = self.next_isn();
             let Some(flow) = self.flows.get_mut(&slot) else {
                 continue;
             };
@@ -220,7 +220,7 @@ impl Shell {
                 continue;
             };
             let (id, from, ends) = (flow.id, flow.from, flow.ends);
-            let step = relayed.advance(now, ends, seed, &mut self.arena);
+            let step = relayed.advance(now, ends, isn, &mut self.arena);
             self.said.insert(ends, relayed.far.said);
             let held = core::mem::take(&mut relayed.syn);
             match step {
@@ -243,9 +243,9 @@ impl Shell {
         }
     }
 
-    fn next_seed(&mut self) -> u64 {
-        self.seed += 1;
-        self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    fn next_isn(&mut self) -> u32 {
+        self.drawn += 1;
+        (self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 
     /// When a flow next has something to do on its own account.
@@ -284,13 +284,13 @@ pub(super) struct Client {
 }
 
 impl Relayed {
-    fn advance(&mut self, now: Timestamp, ends: Ends, seed: u64, arena: &mut Arena) -> Step {
+    fn advance(&mut self, now: Timestamp, ends: Ends, isn: u32, arena: &mut Arena) -> Step {
         if self.connection.is_none() {
             match self.far.answer {
                 Answer::Silent => return Step::Goes,
                 Answer::Refuses => return Step::Refused,
                 Answer::Unreachable => return Step::Unreachable,
-                Answer::Accepts => self.begin(now, ends, seed, arena),
+                Answer::Accepts => self.begin(now, ends, isn, arena),
             }
         }
         let Some(connection) = &mut self.connection else {
@@ -309,9 +309,9 @@ impl Relayed {
         Step::Goes
     }
 
-    fn begin(&mut self, now: Timestamp, ends: Ends, seed: u64, arena: &mut Arena) {
+    fn begin(&mut self, now: Timestamp, ends: Ends, isn: u32, arena: &mut Arena) {
         let mut connection = Held::new(ROOM, |buffers| {
-            Connection::accept(now, setup(ends, seed, buffers))
+            Connection::accept(now, setup(ends, isn, buffers))
         });
         connection.receive(now, &self.syn, arena);
         self.syn = Vec::new();
@@ -319,12 +319,12 @@ impl Relayed {
     }
 }
 
-const fn setup(ends: Ends, seed: u64, buffers: Buffers) -> Setup {
+const fn setup(ends: Ends, isn: u32, buffers: Buffers) -> Setup {
     Setup {
         container: ends.0,
         far: ends.1,
         mtu: u16::MAX,
-        seed,
+        isn,
         buffers,
     }
 }

@@ -22,10 +22,12 @@ pub(in crate::io) struct Arrival {
     pub(super) carrier: Carrier,
     pub(super) from: PortId,
     /// Place of the listener that it came by.
-    listener: usize,
+    pub(super) listener: usize,
     /// What opens it.
     pub(in crate::io) frame: Vec<u8>,
     pub(in crate::io) offload: Offload,
+    /// Until when it waits for the end of another connection between the same ends.
+    pub(super) until: Option<Timestamp>,
 }
 
 impl UserUplink {
@@ -44,7 +46,7 @@ impl UserUplink {
     /// connections that have nothing more to say.
     pub(in crate::io) fn unpublish(&mut self, ports: &[Published]) -> Vec<ConnId> {
         let goes = |port: &Publication| ports.contains(&port.published);
-        let places = self.listeners.close_where(&self.registry, goes);
+        let places = self.close_listeners(goes);
         let mut silent = Vec::new();
         for slot in 0..self.flows.len() {
             let Some(flow) = &mut self.flows[slot] else {
@@ -69,12 +71,20 @@ impl UserUplink {
     /// Stops to wait for clients of a container's ports. Its flows end with their connections.
     pub(in crate::io) fn unpublish_all(&mut self, owner: Owner) {
         let goes = |port: &Publication| port.published.owner == owner;
-        self.listeners.close_where(&self.registry, goes);
+        self.close_listeners(goes);
+    }
+
+    fn close_listeners(&mut self, goes: impl Fn(&Publication) -> bool) -> Vec<usize> {
+        let places = self.listeners.close_where(&self.registry, goes);
+        for arrival in self.returning.leave(&places) {
+            self.abandon(arrival);
+        }
+        places
     }
 
     /// The flows that clients have begun since the last call, a bounded number of them.
     pub(in crate::io) fn arrivals(&mut self, now: Timestamp) -> Vec<Arrival> {
-        let mut arrivals = Vec::new();
+        let mut arrivals = self.returning.due(now);
         for at in self.listeners.ready(now) {
             let mut left = listener::TURN;
             while left > 0 {
@@ -128,8 +138,8 @@ impl UserUplink {
             listener::refuse(&stream);
             return None;
         };
-        let seed = self.seeds.next();
-        let mut flow = TcpFlow::accept(now, stream, ends, region, seed);
+        let isn = self.seeds.isn(now, ends);
+        let mut flow = TcpFlow::accept(now, stream, ends, region, isn);
         flow.open(now, &mut self.scratch);
         let opening = self.scratch.frames().next();
         let opening = opening.map(|frame| (frame.bytes.to_vec(), frame.offload));
@@ -141,6 +151,7 @@ impl UserUplink {
             carrier: Carrier::Tcp(Box::new(flow)),
             listener: at,
             from,
+            until: None,
         })
     }
 
@@ -158,8 +169,23 @@ impl UserUplink {
                 carrier: Carrier::Published(PublishedFlow { client, local }),
                 listener: at,
                 from: PortId(port.published.owner.0),
+                until: None,
             })
         })
+    }
+
+    /// Whether the connection `id`, between the same ends, is another one that has not ended yet. A
+    /// datagram belongs to it.
+    pub(in crate::io) fn is_early(&self, id: ConnId, arrival: &Arrival) -> bool {
+        let known = self.flow(id.slot).is_some_and(|flow| flow.id == id);
+        known && matches!(arrival.carrier, Carrier::Tcp(_))
+    }
+
+    /// Lets a flow wait for the end of that connection.
+    pub(in crate::io) fn postpone(&mut self, now: Timestamp, arrival: Arrival) {
+        if let Some(arrival) = self.returning.wait(now, arrival) {
+            self.abandon(arrival);
+        }
     }
 
     /// The datapath has let a flow in as the connection `id`.
@@ -168,8 +194,6 @@ impl UserUplink {
         match arrival.carrier {
             // The same client again: its flow is there.
             Carrier::Published(_) if known => {}
-            // Another client under the same name: there is no telling them apart.
-            _ if known => self.abandon(arrival),
             carrier => self.place(id, arrival.from, carrier, Some(arrival.listener)),
         }
     }
@@ -211,6 +235,7 @@ mod tests {
             listener: 0,
             frame: Vec::new(),
             offload: Offload::NONE,
+            until: None,
         }
     }
 

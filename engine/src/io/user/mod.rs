@@ -20,6 +20,7 @@ mod listener;
 mod listeners;
 mod memory;
 mod names;
+mod returning;
 mod seeds;
 mod serve;
 mod tcp;
@@ -42,6 +43,7 @@ use self::listeners::{FIRST_LISTENER, Listeners};
 use self::memory::Memory;
 use self::names::{FIRST_UPSTREAM, Questions, Stream};
 pub use self::names::{NameServer, Participant};
+use self::returning::Returning;
 use self::seeds::Seeds;
 use self::tcp::TcpFlow;
 use super::worker::WAKE;
@@ -102,6 +104,7 @@ pub(super) struct UserUplink {
     registry: Registry,
     flows: Vec<Option<Flow>>,
     listeners: Listeners,
+    returning: Returning,
     /// Addresses that stand for the host's loopback.
     loopbacks: HashSet<IpAddr>,
     /// TCP flows by container.
@@ -144,6 +147,7 @@ impl UserUplink {
             registry,
             flows: Vec::new(),
             listeners: Listeners::new(),
+            returning: Returning::default(),
             loopbacks: HashSet::new(),
             relayed: HashMap::new(),
             touched: VecDeque::new(),
@@ -259,7 +263,11 @@ impl UserUplink {
     /// When `serve` next has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
-        let others = [self.listeners.poll_timeout(), self.names.poll_timeout()];
+        let others = [
+            self.listeners.poll_timeout(),
+            self.returning.poll_timeout(),
+            self.names.poll_timeout(),
+        ];
         alarm.into_iter().chain(others.into_iter().flatten()).min()
     }
 

@@ -49,7 +49,9 @@ impl UserUplink {
             return;
         };
         let others = relayed.get(&from).copied().unwrap_or(0);
-        let step = tcp.serve(now, arena, || Ok((memory.take(others)?, seeds.next())));
+        let step = tcp.serve(now, arena, |ends| {
+            Ok((memory.take(others)?, seeds.isn(now, ends)))
+        });
         match step {
             Step::Goes { again, bytes } => {
                 self.relayed_bytes += bytes;

@@ -26,7 +26,7 @@ const TURN: usize = 512 << 10;
 const MTU: u16 = u16::MAX;
 
 /// The two ends of a relayed connection, as the container sees them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Ends {
     pub(super) container: Endpoint,
     pub(super) far: Endpoint,
@@ -37,12 +37,12 @@ impl Ends {
     ///
     /// # Safety
     /// The connection must be the only borrower of `region`, and be gone before it is.
-    pub(super) unsafe fn setup(self, region: &Region, seed: u64) -> Setup {
+    pub(super) unsafe fn setup(self, region: &Region, isn: u32) -> Setup {
         Setup {
             container: self.container,
             far: self.far,
             mtu: MTU,
-            seed,
+            isn,
             // SAFETY: as the caller promises.
             buffers: unsafe { region.buffers() },
         }
@@ -121,12 +121,12 @@ impl TcpFlow {
         stream: TcpStream,
         ends: Ends,
         region: Region,
-        seed: u64,
+        isn: u32,
     ) -> Self {
         // A client that has gone already will show it when it is read.
         let _ = stream.set_nodelay(true);
         // SAFETY: as in `begin`.
-        let setup = unsafe { ends.setup(&region, seed) };
+        let setup = unsafe { ends.setup(&region, isn) };
         Self {
             connection: Some(Box::new(Connection::connect(now, setup))),
             region: Some(region),
@@ -188,7 +188,7 @@ impl TcpFlow {
         &mut self,
         now: Timestamp,
         arena: &mut Arena,
-        open: impl FnOnce() -> io::Result<(Region, u64)>,
+        open: impl FnOnce(Ends) -> io::Result<(Region, u32)>,
     ) -> Step {
         if self.broken {
             return Step::Broken;
@@ -201,7 +201,7 @@ impl TcpFlow {
         &mut self,
         now: Timestamp,
         arena: &mut Arena,
-        open: impl FnOnce() -> io::Result<(Region, u64)>,
+        open: impl FnOnce(Ends) -> io::Result<(Region, u32)>,
     ) -> Step {
         if self.connection.is_none() {
             match self.accepted() {
@@ -214,10 +214,10 @@ impl TcpFlow {
                 }
                 Err(error) => return refusal(&error),
             }
-            let Ok((region, seed)) = open() else {
+            let Ok((region, isn)) = open(self.ends) else {
                 return Step::Refused;
             };
-            self.begin(now, region, seed, arena);
+            self.begin(now, region, isn, arena);
         }
         let Some(connection) = &mut self.connection else {
             return Step::Over;
@@ -254,10 +254,10 @@ impl TcpFlow {
         }
     }
 
-    fn begin(&mut self, now: Timestamp, region: Region, seed: u64, arena: &mut Arena) {
+    fn begin(&mut self, now: Timestamp, region: Region, isn: u32, arena: &mut Arena) {
         // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it that it is
         // gone before the region is.
-        let setup = unsafe { self.ends.setup(&region, seed) };
+        let setup = unsafe { self.ends.setup(&region, isn) };
         let mut connection = Box::new(Connection::accept(now, setup));
         connection.receive(now, &self.syn, arena);
         self.syn = Vec::new();

@@ -47,7 +47,8 @@ impl UserUplink {
         }
         let region = self.memory.take_small().ok()?;
         *count += 1;
-        Some(Stream::accept(now, asker, region, self.seeds.next()))
+        let isn = self.seeds.isn(now, asker.ends);
+        Some(Stream::accept(now, asker, region, isn))
     }
 
     /// Takes a datagram with a query.

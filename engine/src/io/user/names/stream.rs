@@ -39,10 +39,10 @@ pub(in crate::io::user) struct Stream {
 
 impl Stream {
     /// A connection whose SYN is the first datagram to be received.
-    pub(super) fn accept(now: Timestamp, asker: Asker, region: Region, seed: u64) -> Self {
+    pub(super) fn accept(now: Timestamp, asker: Asker, region: Region, isn: u32) -> Self {
         // SAFETY: `connection` is the only borrower; `close` and the order of fields see to it that it is
         // gone before the region is.
-        let setup = unsafe { asker.ends.setup(&region, seed) };
+        let setup = unsafe { asker.ends.setup(&region, isn) };
         Self {
             connection: Box::new(Connection::accept(now, setup)),
             region,
