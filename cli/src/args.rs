@@ -124,6 +124,9 @@ pub(crate) struct Join {
     /// Ask this name server instead of the host's
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dns: Vec<IpAddr>,
+    /// Note something about the container: NAME=VALUE
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
     /// Do not check the container's source addresses
     #[arg(long, hide = true)]
     pub(crate) no_guard: bool,
@@ -260,6 +263,9 @@ pub(crate) struct CreateNetwork {
     /// Give the host an interface on the network: veth or tap
     #[arg(long)]
     pub(crate) host_port: Option<String>,
+    /// Note something about the network: NAME=VALUE
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
 }
 
 /// Reads all `-p` arguments.

@@ -287,6 +287,7 @@ fn attach(
         remove: true,
         unguarded: false,
         naming: Default::default(),
+        labels: Default::default(),
     };
     let (reply, _) = client.exchange(&Request::Attach(spec), &[target.as_fd()])?;
     match reply {

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pontoon_engine::control::api::{
-    AttachSpec, HostLoopback, Naming, NetworkSpec, RemoveMode, Reply, Request,
+    AttachSpec, HostLoopback, Naming, NetworkSpec, NetworkView, RemoveMode, Reply, Request,
 };
+use pontoon_engine::control::labels;
 use pontoon_engine::io::control::transport::runtime_directory;
 
 use args::{Attach, Cli, Command, CreateNetwork, Listing, Network, Ports};
@@ -92,14 +93,18 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
 
 fn dispatch_network(command: Network) -> Result<u8, Failure> {
     match command {
-        Network::Create(args) => create_network(args),
+        Network::Create(args) => {
+            println!("{}", create_network(args)?.id);
+            Ok(0)
+        }
         Network::Ls(listing) => show::networks(&Client::open()?, &listing),
         Network::Inspect { names } => show::inspect_networks(&Client::open()?, &names),
         Network::Rm { names } => each(names, |name| Request::RemoveNetwork { name }),
     }
 }
 
-fn create_network(args: CreateNetwork) -> Result<u8, Failure> {
+/// `network create`.
+fn create_network(args: CreateNetwork) -> Result<NetworkView, Failure> {
     let client = start::engine_for_user()?;
     let spec = NetworkSpec {
         name: args.name,
@@ -113,12 +118,12 @@ fn create_network(args: CreateNetwork) -> Result<u8, Failure> {
         },
         mtu: args.mtu,
         host_port: args.host_port,
+        labels: labels::parse(&args.label)?,
     };
-    let Reply::Network(network) = client.ask(&Request::CreateNetwork(spec))? else {
-        return Err(Failure::unexpected());
-    };
-    println!("{}", network.id);
-    Ok(0)
+    match client.ask(&Request::CreateNetwork(spec))? {
+        Reply::Network(network) => Ok(network),
+        _ => Err(Failure::unexpected()),
+    }
 }
 
 fn publish(args: Ports) -> Result<u8, Failure> {
@@ -165,6 +170,7 @@ fn attach(args: Attach) -> Result<u8, Failure> {
             aliases: args.join.network_alias,
             servers: args.join.dns,
         },
+        labels: labels::parse(&args.join.label)?,
     };
     let fds = [std::os::fd::AsFd::as_fd(&target)];
     let (reply, _) = client.exchange(&Request::Attach(spec), &fds)?;

@@ -129,6 +129,25 @@ impl Drop for User {
 }
 
 #[test]
+fn labels_are_kept_and_shown() {
+    let user = User::new("labels");
+    user.run(&["network", "create", "net", "--label", "made-by=me"]);
+    let labels = ["--label", "tier=front", "-l", "plain"];
+    let run = ["run", "-d", "--name", "c1", "--network", "net"];
+    user.run(&[&run[..], &labels, &["sleep", "60"]].concat());
+    let shown = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&user.run(arguments)).expect("JSON")
+    };
+    let network = &shown(&["network", "inspect", "net"])[0];
+    assert_eq!(network["labels"]["made-by"], "me");
+    let container = &shown(&["ps", "--json"])[0];
+    assert_eq!(container["labels"]["tier"], "front");
+    assert_eq!(container["labels"]["plain"], "");
+    let error = user.refused(&["run", "-l", "=x", "true"]);
+    assert!(error.contains("--label: invalid label"), "{error}");
+}
+
+#[test]
 fn exit_status_and_output_pass_through_and_everything_goes_afterwards() {
     let user = User::new("status");
     let output = user.try_run(&["run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);

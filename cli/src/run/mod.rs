@@ -17,12 +17,14 @@ mod monitor;
 mod watch;
 
 use std::ffi::CString;
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use pontoon_engine::control::api::{AttachSpec, Naming, Reply, Request};
+use pontoon_engine::control::labels;
 use pontoon_engine::io::namespace::{Inside, enter};
 
 use crate::args::{Host, Run, publish};
@@ -50,6 +52,24 @@ struct Becoming {
 
 /// `run`.
 pub(crate) fn run(args: Run) -> Result<u8, Failure> {
+    if args.detach {
+        start::close_inherited()?;
+        let (id, _) = in_background(args)?;
+        println!("{id}");
+        return Ok(0);
+    }
+    let (spec, becoming) = read(args)?;
+    monitor::in_foreground(start::engine_for_container()?, spec, &becoming)
+}
+
+/// Runs a container in the background. Returns its id, and its log, open to be read.
+pub(crate) fn in_background(args: Run) -> Result<(String, File), Failure> {
+    let (spec, becoming) = read(args)?;
+    monitor::in_background(start::engine_for_container()?, spec, &becoming)
+}
+
+/// What the arguments of `run` ask for.
+fn read(args: Run) -> Result<(AttachSpec, Becoming), Failure> {
     let becoming = Becoming {
         environment: pairs("--env", &args.env, '=')?,
         add_host: hosts(&args.add_host)?,
@@ -78,16 +98,9 @@ pub(crate) fn run(args: Run) -> Result<u8, Failure> {
             aliases: args.join.network_alias,
             servers: args.join.dns,
         },
+        labels: labels::parse(&args.join.label)?,
     };
-    if args.detach {
-        start::close_inherited()?;
-    }
-    let client = start::engine_for_container()?;
-    if args.detach {
-        monitor::in_background(client, spec, &becoming)
-    } else {
-        monitor::in_foreground(client, spec, &becoming)
-    }
+    Ok((spec, becoming))
 }
 
 /// `host`.

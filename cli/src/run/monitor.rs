@@ -37,34 +37,48 @@ pub(super) fn in_foreground(
     container.wait()
 }
 
-/// Runs a container in the background. Prints its id once it runs.
+/// Runs a container in the background. Returns its id once it runs, and its log, open to be read: the
+/// log's name goes when the container ends.
 pub(super) fn in_background(
     client: Client,
     spec: AttachSpec,
     becoming: &Becoming,
-) -> Result<u8, Failure> {
+) -> Result<(String, File), Failure> {
     let (ours, theirs) = Channel::pair()?;
     match fork_here()? {
         ForkResult::Parent { .. } => {
             drop(theirs);
             match ours.receive::<Result<String, String>>()? {
-                Some((Ok(id), _)) => println!("{id}"),
-                Some((Err(error), _)) => return Err(Failure::own("run", error)),
-                None => return Err(Failure::own("run", "the monitor ended")),
+                Some((Ok(id), fds)) => {
+                    let log = fds.into_iter().next().ok_or_else(Failure::unexpected)?;
+                    Ok((id, log.into()))
+                }
+                Some((Err(error), _)) => Err(Failure::own("run", error)),
+                None => Err(Failure::own("run", "the monitor ended")),
             }
-            Ok(0)
         }
         ForkResult::Child => {
             drop(ours);
             let started = Running::start(&client, spec, becoming, quiet);
-            let told = match &started {
-                Ok(running) => theirs.send(&Ok::<_, String>(&running.view.id), &[]),
-                Err(error) => theirs.send(&Err::<String, _>(error.to_string()), &[]),
-            };
+            let told = tell(&theirs, &started);
             drop((told, theirs, client));
             let status = started.and_then(Running::wait);
             std::process::exit(status.map_or(1, i32::from));
         }
+    }
+}
+
+/// Tells the command line how the start went, with the log to read from.
+fn tell(caller: &Channel, started: &Result<Running, Failure>) -> std::io::Result<()> {
+    let log = started.as_ref().map_err(ToString::to_string);
+    let log = log.and_then(|running| {
+        let path = running.files.join("log");
+        let log = File::open(&path).map_err(|error| format!("{}: {error}", path.display()));
+        log.map(|log| (&running.view.id, log))
+    });
+    match log {
+        Ok((id, log)) => caller.send(&Ok::<_, String>(id), &[log.as_fd()]),
+        Err(error) => caller.send(&Err::<String, _>(error), &[]),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What clients and the engine say to each other. One JSON value each way.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -140,7 +141,13 @@ pub struct AttachSpec {
     /// What it is called, and whom it asks for names.
     #[serde(default)]
     pub naming: Naming,
+    /// What its maker notes about it.
+    #[serde(default)]
+    pub labels: Labels,
 }
+
+/// Notes of whoever made a thing, by their names.
+pub type Labels = BTreeMap<String, String>;
 
 /// A container's part in its network's names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +177,9 @@ pub struct NetworkSpec {
     pub mtu: Option<u32>,
     /// `veth` or `tap`: give the host a port.
     pub host_port: Option<String>,
+    /// What its maker notes about it.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 /// Whether containers reach what listens on the host's loopback.
@@ -219,6 +229,11 @@ pub struct ContainerView {
     pub publish: Vec<PublishSpec>,
     /// Number of its port in `fdb`, `flows` and `stats`.
     pub port: u32,
+    /// The process that waits for its first process, when it is one of `run`'s: its files are named
+    /// after it.
+    pub monitor: Option<u32>,
+    /// What its maker notes about it.
+    pub labels: Labels,
 }
 
 /// A network as it is shown.
@@ -244,6 +259,8 @@ pub struct NetworkView {
     pub host_interface: Option<String>,
     /// Names of its containers that run.
     pub containers: Vec<String>,
+    /// What its maker notes about it.
+    pub labels: Labels,
 }
 
 /// A process.

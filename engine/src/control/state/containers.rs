@@ -12,6 +12,7 @@ use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::address::Allocator;
 use crate::control::api::{AttachSpec, ContainerView};
+use crate::control::labels;
 use crate::control::name::{check_name, generated, id, interface_name, short_id};
 use crate::control::naming::check_naming;
 use crate::control::publish::PublishSpec;
@@ -85,6 +86,7 @@ impl State {
             ));
         }
         check_naming(&spec.naming, &spec.network)?;
+        labels::check(&spec.labels)?;
         let publish = self.choose_ports(&spec.network, &spec.publish, host)?;
         let wanted_mac = spec
             .mac
@@ -192,6 +194,8 @@ impl State {
             mtu: network.mtu,
             publish: container.publish.clone(),
             port: container.port.0,
+            monitor: container.spec.monitor,
+            labels: container.spec.labels.clone(),
         })
     }
 

@@ -9,7 +9,8 @@ use super::{Container, Phase, State};
 use crate::config::NetworkId;
 use crate::control::Invalid;
 use crate::control::address::{Allocator, free_pool, overlaps, parse_subnet};
-use crate::control::api::{HostLoopback, NetworkSpec, NetworkView};
+use crate::control::api::{HostLoopback, Labels, NetworkSpec, NetworkView};
+use crate::control::labels;
 use crate::control::name::{check_name, id};
 
 /// Smallest MTU that IPv4 allows every host to send (RFC 791 §3.2).
@@ -68,6 +69,8 @@ pub struct Network {
     pub mtu: u16,
     /// The host's port, where there is one.
     pub host_port: Option<HostPort>,
+    /// What its maker notes about it.
+    pub labels: Labels,
     pub(super) addresses: Allocator,
 }
 
@@ -95,6 +98,7 @@ impl State {
         random: [u64; 4],
     ) -> Result<&Network, Invalid> {
         check_name("NETWORK", &spec.name)?;
+        labels::check(&spec.labels)?;
         if self.networks.contains_key(&spec.name) {
             let reason = format!("network with name {} already exists", spec.name);
             return Err(Invalid::conflict("", reason));
@@ -122,6 +126,7 @@ impl State {
             host_loopback,
             mtu,
             host_port,
+            labels: spec.labels.clone(),
             addresses,
         };
         Ok(self.networks.entry(spec.name.clone()).or_insert(network))
@@ -187,6 +192,7 @@ impl State {
                 .filter(running)
                 .map(|c| c.name.clone())
                 .collect(),
+            labels: network.labels.clone(),
         }
     }
 

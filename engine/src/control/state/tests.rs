@@ -22,6 +22,7 @@ fn spec(name: &str) -> AttachSpec {
         remove: false,
         unguarded: false,
         naming: Default::default(),
+        labels: Default::default(),
     }
 }
 
