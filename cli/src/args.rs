@@ -1,5 +1,6 @@
 //! The command line. Docker's words where Docker has them.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -214,9 +215,9 @@ pub(crate) struct Attach {
     /// Name of the container
     #[arg(long)]
     pub(crate) name: String,
-    /// Name of the interface inside
-    #[arg(long, default_value = "eth0")]
-    pub(crate) ifname: String,
+    /// Name of the interface inside; eth0 unless the network has another prefix
+    #[arg(long)]
+    pub(crate) ifname: Option<String>,
     #[command(flatten)]
     pub(crate) join: Join,
 }
@@ -224,7 +225,7 @@ pub(crate) struct Attach {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Network {
     /// Make a network
-    Create(CreateNetwork),
+    Create(Box<CreateNetwork>),
     /// List networks
     Ls(Listing),
     /// Show networks as JSON
@@ -245,12 +246,21 @@ pub(crate) enum Network {
 pub(crate) struct CreateNetwork {
     /// Name of the network
     pub(crate) name: String,
+    /// Driver: bridge
+    #[arg(short, long, default_value = "bridge", value_parser = ["bridge"])]
+    pub(crate) driver: String,
     /// Subnet, as 172.20.0.0/16
-    #[arg(long)]
+    #[arg(long, value_name = "CIDR")]
     pub(crate) subnet: Option<String>,
+    /// Take containers' addresses from this part of the subnet
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) ip_range: Option<String>,
     /// Address of the gateway
     #[arg(long)]
     pub(crate) gateway: Option<IpAddr>,
+    /// Give this address to no container: NAME=ADDRESS
+    #[arg(long, value_name = "NAME=IP", value_parser = aux_address)]
+    pub(crate) aux_address: Vec<(String, IpAddr)>,
     /// Way out: user (the host's own sockets), dev:INTERFACE or none
     #[arg(long, default_value = "user")]
     pub(crate) uplink: String,
@@ -266,6 +276,22 @@ pub(crate) struct CreateNetwork {
     /// Note something about the network: NAME=VALUE
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
+    /// Set an option of the driver, as com.docker.network.driver.mtu=1400
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) opt: Vec<(String, String)>,
+}
+
+/// `NAME=VALUE`; the value is empty where there is none.
+fn pair(text: &str) -> Result<(String, String), Infallible> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn aux_address(text: &str) -> Result<(String, IpAddr), String> {
+    let expected = || "expected NAME=ADDRESS".to_owned();
+    let (name, address) = text.split_once('=').ok_or_else(expected)?;
+    let address = address.parse().map_err(|_| expected())?;
+    Ok((name.to_owned(), address))
 }
 
 /// Reads all `-p` arguments.

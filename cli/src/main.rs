@@ -94,7 +94,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
 fn dispatch_network(command: Network) -> Result<u8, Failure> {
     match command {
         Network::Create(args) => {
-            println!("{}", create_network(args)?.id);
+            println!("{}", create_network(*args)?.id);
             Ok(0)
         }
         Network::Ls(listing) => show::networks(&Client::open()?, &listing),
@@ -109,7 +109,9 @@ fn create_network(args: CreateNetwork) -> Result<NetworkView, Failure> {
     let spec = NetworkSpec {
         name: args.name,
         subnet: args.subnet,
+        ip_range: args.ip_range,
         gateway: args.gateway,
+        aux_addresses: args.aux_address.into_iter().collect(),
         uplink: Some(args.uplink),
         host_loopback: if args.host_loopback {
             HostLoopback::Open
@@ -119,6 +121,7 @@ fn create_network(args: CreateNetwork) -> Result<NetworkView, Failure> {
         mtu: args.mtu,
         host_port: args.host_port,
         labels: labels::parse(&args.label)?,
+        options: args.opt.into_iter().collect(),
     };
     match client.ask(&Request::CreateNetwork(spec))? {
         Reply::Network(network) => Ok(network),
@@ -156,7 +159,7 @@ fn attach(args: Attach) -> Result<u8, Failure> {
     let spec = AttachSpec {
         name: Some(args.name),
         network: args.join.network,
-        ifname: args.ifname,
+        ifname: args.ifname.unwrap_or_default(),
         ip: args.join.ip,
         mac: args.join.mac_address,
         publish: args::publish(&args.join.publish)?,

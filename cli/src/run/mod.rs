@@ -84,7 +84,7 @@ fn read(args: Run) -> Result<(AttachSpec, Becoming), Failure> {
     let spec = AttachSpec {
         name: args.name,
         network: args.join.network,
-        ifname: "eth0".to_owned(),
+        ifname: String::new(),
         ip: args.join.ip,
         mac: args.join.mac_address,
         publish: publish(&args.join.publish)?,

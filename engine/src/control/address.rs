@@ -73,21 +73,24 @@ pub fn parse_subnet(text: &str) -> Result<Ipv4Net, Invalid> {
 /// Who has which address of a subnet.
 ///
 /// Allocation is serial: the next address after the last one given, so that an address that was just
-/// released is not given to somebody else at once.
+/// released is not given to somebody else at once. The subnet's first and last addresses are nobody's.
 #[derive(Clone, Debug)]
 pub struct Allocator {
     subnet: Ipv4Net,
+    range: Ipv4Net,
     taken: BTreeSet<Ipv4Addr>,
-    last: Ipv4Addr,
+    last: Option<Ipv4Addr>,
 }
 
 impl Allocator {
-    /// All addresses are free but the gateway's.
-    pub fn new(subnet: Ipv4Net, gateway: Ipv4Addr) -> Self {
+    /// All addresses are free. Those that nobody asks for by number come from `range`, which lies inside
+    /// `subnet`; as in Docker its first address is as good as any other.
+    pub const fn new(subnet: Ipv4Net, range: Ipv4Net) -> Self {
         Self {
             subnet,
-            taken: BTreeSet::from([gateway]),
-            last: subnet.network(),
+            range,
+            taken: BTreeSet::new(),
+            last: None,
         }
     }
 
@@ -96,27 +99,41 @@ impl Allocator {
     /// # Errors
     /// There is none.
     pub fn allocate(&mut self) -> Result<Ipv4Addr, Invalid> {
-        let (low, high) = (
-            u32::from(self.subnet.network()),
-            u32::from(self.subnet.broadcast()),
-        );
-        let start = u32::from(self.last);
-        let after = start + 1..high;
-        let before = low + 1..=start.max(low + 1);
-        let free = after
-            .chain(before)
-            .map(Ipv4Addr::from)
-            .find(|address| !self.taken.contains(address))
-            .filter(|address| *address != self.subnet.broadcast())
-            .ok_or_else(|| {
-                Invalid::new(
-                    "--network",
-                    format!("no available IPv4 addresses in {}", self.subnet),
-                )
-            })?;
+        let free = self.first_free(self.last).ok_or_else(|| self.exhausted())?;
         self.taken.insert(free);
-        self.last = free;
+        self.last = Some(free);
         Ok(free)
+    }
+
+    /// Takes the first free address of all, for the gateway. Containers are numbered from the first one on
+    /// as well.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn allocate_gateway(&mut self) -> Result<Ipv4Addr, Invalid> {
+        let free = self.first_free(None).ok_or_else(|| self.exhausted())?;
+        self.taken.insert(free);
+        Ok(free)
+    }
+
+    /// The first free address of the range behind `last`, or from its beginning on.
+    fn first_free(&self, last: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let (low, high) = (
+            u32::from(self.range.network()),
+            u32::from(self.range.broadcast()),
+        );
+        let start = last.map_or(low, |last| u32::from(last).saturating_add(1));
+        let mut candidates = (start..=high).chain(low..start).map(Ipv4Addr::from);
+        candidates.find(|address| self.is_hosts(*address) && !self.taken.contains(address))
+    }
+
+    fn is_hosts(&self, address: Ipv4Addr) -> bool {
+        address != self.subnet.network() && address != self.subnet.broadcast()
+    }
+
+    fn exhausted(&self) -> Invalid {
+        let what = format!("no available IPv4 addresses in {}", self.range);
+        Invalid::new("--network", what)
     }
 
     /// Takes the address that a user asked for.
@@ -134,11 +151,12 @@ impl Allocator {
                 self.subnet
             )));
         }
-        if address == self.subnet.network() || address == self.subnet.broadcast() {
+        if !self.is_hosts(address) {
             return Err(invalid("not a host's address"));
         }
         if !self.taken.insert(address) {
-            return Err(invalid("Address already in use"));
+            let what = format!("{address}: Address already in use");
+            return Err(Invalid::conflict("--ip", what));
         }
         Ok(address)
     }
@@ -154,8 +172,57 @@ mod tests {
     use super::*;
 
     fn allocator(subnet: &str) -> Allocator {
-        let subnet: Ipv4Net = subnet.parse().unwrap();
-        Allocator::new(subnet, subnet.hosts().next().unwrap())
+        ranged(subnet, subnet)
+    }
+
+    /// One whose gateway has the first free address.
+    fn ranged(subnet: &str, range: &str) -> Allocator {
+        let mut allocator = Allocator::new(subnet.parse().unwrap(), range.parse().unwrap());
+        allocator.allocate_gateway().unwrap();
+        allocator
+    }
+
+    #[test]
+    fn a_range_is_used_from_its_first_address_to_its_last_and_no_further() {
+        let mut a = ranged("172.28.0.0/16", "172.28.5.0/30");
+        let all: Vec<_> = (0..3).map(|_| a.allocate().unwrap()).collect();
+        assert_eq!(all, [1, 2, 3].map(|n| Ipv4Addr::new(172, 28, 5, n)));
+        assert!(a.allocate().unwrap_err().reason.contains("172.28.5.0/30"));
+        assert!(
+            a.take(Ipv4Addr::new(172, 28, 9, 9).into()).is_ok(),
+            "asked for by number, every address of the subnet can be had"
+        );
+
+        let mut given = Allocator::new(
+            "172.28.0.0/16".parse().unwrap(),
+            "172.28.5.0/24".parse().unwrap(),
+        );
+        given.take(Ipv4Addr::new(172, 28, 5, 254).into()).unwrap();
+        assert_eq!(given.allocate().unwrap(), Ipv4Addr::new(172, 28, 5, 0));
+    }
+
+    #[test]
+    fn neither_end_of_the_subnet_is_given_where_the_range_meets_it() {
+        let mut a = Allocator::new(
+            "10.0.0.0/28".parse().unwrap(),
+            "10.0.0.12/30".parse().unwrap(),
+        );
+        let all: Vec<_> = (0..3).map(|_| a.allocate().unwrap().octets()[3]).collect();
+        assert_eq!(all, [12, 13, 14]);
+        assert!(a.allocate().is_err());
+        let mut a = Allocator::new(
+            "10.0.0.0/28".parse().unwrap(),
+            "10.0.0.0/30".parse().unwrap(),
+        );
+        assert_eq!(a.allocate().unwrap(), Ipv4Addr::new(10, 0, 0, 1));
+    }
+
+    #[test]
+    fn what_was_asked_for_by_number_does_not_move_the_order() {
+        let mut a = allocator("10.0.0.0/24");
+        a.take(Ipv4Addr::new(10, 0, 0, 200).into()).unwrap();
+        a.take(Ipv4Addr::new(10, 0, 0, 2).into()).unwrap();
+        assert_eq!(a.allocate().unwrap(), Ipv4Addr::new(10, 0, 0, 3));
     }
 
     #[test]

@@ -114,13 +114,13 @@ pub enum RemoveMode {
 }
 
 /// A namespace to plug in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AttachSpec {
     /// Its name; generated when it has none.
     pub name: Option<String>,
     /// Name of the network.
     pub network: String,
-    /// Name of the interface inside.
+    /// Name of the interface inside; as the network names them when it is empty.
     pub ifname: String,
     /// The address asked for.
     pub ip: Option<IpAddr>,
@@ -167,8 +167,15 @@ pub struct NetworkSpec {
     pub name: String,
     /// Its subnet; the next free pool when there is none.
     pub subnet: Option<String>,
-    /// The gateway's address; the first of the subnet when there is none.
+    /// Where addresses are taken from that nobody asks for by number; the whole subnet when there is
+    /// none. Like a gateway and auxiliary addresses it takes a subnet.
+    #[serde(default)]
+    pub ip_range: Option<String>,
+    /// The gateway's address; the first of the range when there is none.
     pub gateway: Option<IpAddr>,
+    /// Addresses that no container gets, by a name for each.
+    #[serde(default)]
+    pub aux_addresses: BTreeMap<String, IpAddr>,
     /// `user` (which it is when nothing is given), `dev:IFACE` or `none`.
     pub uplink: Option<String>,
     /// Whether its containers reach the host's loopback.
@@ -180,6 +187,10 @@ pub struct NetworkSpec {
     /// What its maker notes about it.
     #[serde(default)]
     pub labels: Labels,
+    /// Options of Docker's bridge driver, by their names there
+    /// ([`DriverOptions`](super::driver_options::DriverOptions)).
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }
 
 /// Whether containers reach what listens on the host's loopback.
@@ -245,10 +256,16 @@ pub struct NetworkView {
     pub name: String,
     /// Number in `fdb` and `arp`.
     pub number: u32,
+    /// Unix time, in nanoseconds.
+    pub created_nanos: u64,
     /// Its subnet.
     pub subnet: IpNet,
+    /// Where addresses are taken from that nobody asks for by number, if not the whole subnet.
+    pub ip_range: Option<IpNet>,
     /// The gateway's address.
     pub gateway: IpAddr,
+    /// Addresses that no container gets.
+    pub aux_addresses: BTreeMap<String, IpAddr>,
     /// `user`, `dev:IFACE` or `none`.
     pub uplink: String,
     /// The address that stands for the host's loopback, where that is open.
@@ -261,6 +278,8 @@ pub struct NetworkView {
     pub containers: Vec<String>,
     /// What its maker notes about it.
     pub labels: Labels,
+    /// Options of its driver, as they were given.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A process.

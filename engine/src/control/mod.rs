@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod api;
+pub mod driver_options;
 pub mod labels;
 pub mod name;
 pub mod naming;

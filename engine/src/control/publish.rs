@@ -26,8 +26,9 @@ pub struct PublishSpec {
 /// What one `-p` argument stands for: ports that follow each other on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishRange {
-    /// The address clients use; unspecified for every one.
-    pub address: IpAddr,
+    /// The address clients use; unspecified for every one, and the network's own choice when there is
+    /// none.
+    pub address: Option<IpAddr>,
     /// The first port clients use; to be chosen for each when there is none.
     pub host: Option<u16>,
     /// The container's first port.
@@ -39,10 +40,10 @@ pub struct PublishRange {
 }
 
 impl PublishRange {
-    /// Each of the ports.
-    pub fn ports(&self) -> impl Iterator<Item = PublishSpec> + '_ {
-        (0..self.count).map(|nth| PublishSpec {
-            address: self.address,
+    /// Each of the ports, at `address` where none was given.
+    pub fn ports(&self, address: Ipv4Addr) -> impl Iterator<Item = PublishSpec> + '_ {
+        (0..self.count).map(move |nth| PublishSpec {
+            address: self.address.unwrap_or(address.into()),
             host: self.host.map(|first| first.saturating_add(nth)),
             container: self.container.saturating_add(nth),
             protocol: self.protocol,
@@ -76,8 +77,8 @@ pub fn parse(text: &str) -> Result<PublishRange, Invalid> {
     let protocol = parse_protocol(name)?;
     let (front, container) = ports.rsplit_once(':').unwrap_or(("", ports));
     let (address, host) = match front.rsplit_once(':') {
-        Some((address, host)) => (parse_address(address)?, host),
-        None => (Ipv4Addr::UNSPECIFIED.into(), front),
+        Some((address, host)) => (Some(parse_address(address)?), host),
+        None => (None, front),
     };
     if container.is_empty() {
         let what = format!("No port specified: {}<empty>", text.escape_default());
@@ -152,7 +153,10 @@ mod tests {
 
     fn shown(text: &str) -> Vec<String> {
         let range = parse(text).unwrap();
-        range.ports().map(|port| port.to_string()).collect()
+        range
+            .ports(Ipv4Addr::UNSPECIFIED)
+            .map(|port| port.to_string())
+            .collect()
     }
 
     #[test]
@@ -167,7 +171,7 @@ mod tests {
             ["0.0.0.0:9000->80/tcp", "0.0.0.0:9001->81/tcp"]
         );
         assert_eq!(shown("80-81"), ["0.0.0.0:->80/tcp", "0.0.0.0:->81/tcp"]);
-        assert_eq!(parse("1-65535:1-65535").unwrap().ports().count(), 65_535);
+        assert_eq!(parse("1-65535:1-65535").unwrap().count, 65_535);
     }
 
     #[test]

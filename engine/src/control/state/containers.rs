@@ -72,12 +72,17 @@ impl State {
     /// A field of `spec` is wrong, or collides with what is there; nothing is reserved then.
     pub fn create_container(
         &mut self,
-        spec: AttachSpec,
+        mut spec: AttachSpec,
         created: u64,
         random: [u64; 4],
         host: &mut impl HostPorts,
     ) -> Result<&Container, Invalid> {
         let name = self.choose_name(spec.name.as_deref(), random[0])?;
+        let network = self.network(&spec.network)?;
+        spec.network.clone_from(&network.name);
+        if spec.ifname.is_empty() {
+            spec.ifname = network.interface(0);
+        }
         check_name("--ifname", &spec.ifname)?;
         if spec.ifname.len() > 15 {
             return Err(Invalid::new(

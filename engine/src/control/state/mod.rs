@@ -4,8 +4,11 @@
 //! ([`State::forget`], [`State::remove_network`]), so that the shell can undo what it could not carry
 //! out.
 
+mod addressing;
 mod choice;
 mod containers;
+#[cfg(test)]
+mod network_tests;
 mod networks;
 mod ports;
 #[cfg(test)]

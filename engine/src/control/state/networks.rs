@@ -1,22 +1,31 @@
 //! Networks.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use pontoon_packet::MacAddr;
 
+use super::addressing::Addressing;
 use super::{Container, Phase, State};
 use crate::config::NetworkId;
 use crate::control::Invalid;
-use crate::control::address::{Allocator, free_pool, overlaps, parse_subnet};
+use crate::control::address::Allocator;
 use crate::control::api::{HostLoopback, Labels, NetworkSpec, NetworkView};
+use crate::control::driver_options::DriverOptions;
 use crate::control::labels;
 use crate::control::name::{check_name, id};
 
 /// Smallest MTU that IPv4 allows every host to send (RFC 791 §3.2).
 const MIN_MTU: u32 = 576;
+/// Ethernet's, and Docker's.
+const DEFAULT_MTU: u32 = 1500;
 /// Name of the host's interface on a network, before the network's number.
 const HOST_INTERFACE: &str = "pontoon";
+/// Ways to have no network of one's own, or somebody else's; Docker has networks of these names.
+const RESERVED_NAMES: [&str; 2] = ["host", "none"];
+/// The least of an id that stands for it.
+const MIN_ID: usize = 4;
 
 /// Where a network's datagrams for elsewhere go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +66,16 @@ pub struct Network {
     pub name: String,
     /// Its number.
     pub number: NetworkId,
+    /// Unix time, in nanoseconds.
+    pub created_nanos: u64,
     /// Its subnet.
     pub subnet: Ipv4Net,
+    /// Where addresses are taken from that nobody asks for by number, if not the whole subnet.
+    pub range: Option<Ipv4Net>,
     /// The gateway's address.
     pub gateway: Ipv4Addr,
+    /// Addresses that no container gets.
+    pub auxiliary: BTreeMap<String, Ipv4Addr>,
     /// Where its datagrams for elsewhere go.
     pub uplink: UplinkSpec,
     /// The address that stands for the host's loopback, where that is open.
@@ -71,6 +86,10 @@ pub struct Network {
     pub host_port: Option<HostPort>,
     /// What its maker notes about it.
     pub labels: Labels,
+    /// Options of its driver, as they were given.
+    pub options: BTreeMap<String, String>,
+    /// What these options say.
+    pub driver: DriverOptions,
     pub(super) addresses: Allocator,
 }
 
@@ -80,6 +99,11 @@ impl Network {
         MacAddr::for_ipv4(self.gateway)
     }
 
+    /// Name of a container's interface.
+    pub fn interface(&self, number: usize) -> String {
+        format!("{}{number}", self.driver.interface_prefix)
+    }
+
     /// Name of the host's interface.
     pub fn host_interface(&self) -> String {
         format!("{HOST_INTERFACE}{}", self.number.0)
@@ -87,7 +111,8 @@ impl Network {
 }
 
 impl State {
-    /// Makes a network. `taken` are the prefixes that its subnet must not share addresses with.
+    /// Makes a network, at `created_nanos` of Unix time. `taken` are the prefixes that its subnet must not
+    /// share addresses with.
     ///
     /// # Errors
     /// A field of `spec` is wrong, or collides with what is there.
@@ -95,39 +120,40 @@ impl State {
         &mut self,
         spec: &NetworkSpec,
         taken: &[IpNet],
+        created_nanos: u64,
         random: [u64; 4],
     ) -> Result<&Network, Invalid> {
-        check_name("NETWORK", &spec.name)?;
+        self.check_network_name(&spec.name)?;
         labels::check(&spec.labels)?;
-        if self.networks.contains_key(&spec.name) {
-            let reason = format!("network with name {} already exists", spec.name);
-            return Err(Invalid::conflict("", reason));
-        }
-        let subnet = self.choose_subnet(spec, taken)?;
-        let gateway = choose_gateway(spec.gateway, subnet)?;
-        let (uplink, host_port) = (
-            parse_uplink(spec.uplink.as_deref())?,
-            parse_host_port(spec)?,
-        );
-        let mtu = parse_mtu(spec.mtu)?;
-        let mut addresses = Allocator::new(subnet, gateway);
+        let subnets = self.networks().map(|network| IpNet::V4(network.subnet));
+        let taken: Vec<_> = taken.iter().copied().chain(subnets).collect();
+        let mut plan = Addressing::plan(spec, &taken)?;
+        let uplink = parse_uplink(spec.uplink.as_deref())?;
+        let host_port = parse_host_port(spec)?;
+        let driver = DriverOptions::parse(&spec.options)?;
+        let mtu = choose_mtu(spec.mtu, driver.mtu)?;
         let host_loopback = match spec.host_loopback {
             HostLoopback::Closed => None,
-            HostLoopback::Open => Some(reserve_loopback(&uplink, subnet, &mut addresses)?),
+            HostLoopback::Open => Some(reserve_loopback(&uplink, plan.subnet, &mut plan.free)?),
         };
         self.last_network += 1;
         let network = Network {
             id: id(random),
             name: spec.name.clone(),
             number: NetworkId(self.last_network),
-            subnet,
-            gateway,
+            created_nanos,
+            subnet: plan.subnet,
+            range: plan.range,
+            gateway: plan.gateway,
+            auxiliary: plan.auxiliary,
             uplink,
             host_loopback,
             mtu,
             host_port,
             labels: spec.labels.clone(),
-            addresses,
+            options: spec.options.clone(),
+            driver,
+            addresses: plan.free,
         };
         Ok(self.networks.entry(spec.name.clone()).or_insert(network))
     }
@@ -138,6 +164,7 @@ impl State {
     /// It is not there, or containers are on it.
     pub fn remove_network(&mut self, name: &str) -> Result<Network, Invalid> {
         let network = self.network(name)?;
+        let name = network.name.clone();
         let in_use = self
             .containers
             .values()
@@ -152,16 +179,22 @@ impl State {
         self.containers
             .retain(|_, container| container.network != name);
         self.networks
-            .remove(name)
-            .ok_or_else(|| no_such_network(name))
+            .remove(&name)
+            .ok_or_else(|| no_such_network(&name))
     }
 
-    /// The network of that name.
+    /// The network of that name, or the only one whose id begins so.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or several ids begin so.
     pub fn network(&self, name: &str) -> Result<&Network, Invalid> {
-        self.networks.get(name).ok_or_else(|| no_such_network(name))
+        let by_id = || {
+            let begins = |n: &&Network| name.len() >= MIN_ID && n.id.starts_with(name);
+            let mut found = self.networks.values().filter(begins);
+            found.next().filter(|_| found.next().is_none())
+        };
+        let found = self.networks.get(name).or_else(by_id);
+        found.ok_or_else(|| no_such_network(name))
     }
 
     /// All networks, by name.
@@ -172,12 +205,17 @@ impl State {
     /// A network as it is shown.
     pub fn network_view(&self, network: &Network) -> NetworkView {
         let running = |c: &&Container| c.network == network.name && c.phase == Phase::Running;
+        let auxiliary = network.auxiliary.iter();
+        let auxiliary = auxiliary.map(|(name, address)| (name.clone(), IpAddr::V4(*address)));
         NetworkView {
             id: network.id.clone(),
             name: network.name.clone(),
             number: network.number.0,
+            created_nanos: network.created_nanos,
             subnet: network.subnet.into(),
+            ip_range: network.range.map(IpNet::V4),
             gateway: network.gateway.into(),
+            aux_addresses: auxiliary.collect(),
             uplink: match &network.uplink {
                 UplinkSpec::None => "none".to_owned(),
                 UplinkSpec::Device(interface) => format!("dev:{interface}"),
@@ -193,29 +231,17 @@ impl State {
                 .map(|c| c.name.clone())
                 .collect(),
             labels: network.labels.clone(),
+            options: network.options.clone(),
         }
     }
 
-    fn choose_subnet(&self, spec: &NetworkSpec, taken: &[IpNet]) -> Result<Ipv4Net, Invalid> {
-        let networks = self
-            .networks
-            .values()
-            .map(|network| IpNet::V4(network.subnet));
-        let taken: Vec<_> = taken.iter().copied().chain(networks).collect();
-        let Some(text) = &spec.subnet else {
-            return free_pool(&taken);
-        };
-        let subnet = parse_subnet(text)?;
-        let clash = taken
-            .iter()
-            .find(|other| overlaps(&IpNet::V4(subnet), other));
-        match clash {
-            None => Ok(subnet),
-            Some(other) => {
-                let what = format!("{subnet} overlaps with {other}, which is in use");
-                Err(Invalid::conflict("--subnet", what))
-            }
+    fn check_network_name(&self, name: &str) -> Result<(), Invalid> {
+        check_name("NETWORK", name)?;
+        if self.networks.contains_key(name) || RESERVED_NAMES.contains(&name) {
+            let reason = format!("network with name {name} already exists");
+            return Err(Invalid::conflict("", reason));
         }
+        Ok(())
     }
 }
 
@@ -226,28 +252,6 @@ pub(super) fn no_such_network(name: &str) -> Invalid {
         .flat_map(char::escape_default)
         .collect();
     Invalid::missing("", format!("No such network: {shown}"))
-}
-
-fn choose_gateway(wanted: Option<IpAddr>, subnet: Ipv4Net) -> Result<Ipv4Addr, Invalid> {
-    let invalid = |address: IpAddr, why: &str| {
-        Invalid::new("--gateway", format!("{address}: {why} {subnet}"))
-    };
-    match wanted {
-        None => subnet
-            .hosts()
-            .next()
-            .ok_or_else(|| Invalid::new("--subnet", "no room for hosts")),
-        Some(IpAddr::V4(address)) if !subnet.contains(&address) => {
-            Err(invalid(address.into(), "not in the subnet"))
-        }
-        Some(IpAddr::V4(address))
-            if address == subnet.network() || address == subnet.broadcast() =>
-        {
-            Err(invalid(address.into(), "not a host's address in"))
-        }
-        Some(IpAddr::V4(address)) => Ok(address),
-        Some(address) => Err(invalid(address, "not of the family of")),
-    }
 }
 
 /// Reserves the last free address of the subnet, so that containers are numbered as without it.
@@ -305,8 +309,13 @@ fn parse_host_port(spec: &NetworkSpec) -> Result<Option<HostPort>, Invalid> {
     }
 }
 
-fn parse_mtu(mtu: Option<u32>) -> Result<u16, Invalid> {
-    let mtu = mtu.unwrap_or(1500);
+/// The MTU that was given in one way or the other.
+fn choose_mtu(flag: Option<u32>, option: Option<u32>) -> Result<u16, Invalid> {
+    if flag.is_some() && option.is_some() {
+        let what = "it is given as a driver option (-o) as well; give one of them";
+        return Err(Invalid::new("--mtu", what));
+    }
+    let mtu = flag.or(option).unwrap_or(DEFAULT_MTU);
     match u16::try_from(mtu) {
         Ok(value) if mtu >= MIN_MTU => Ok(value),
         _ => Err(Invalid::new(

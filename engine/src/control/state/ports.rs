@@ -1,5 +1,7 @@
 //! Published ports.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::choice::{Choice, Holders, HostPorts};
 use super::{Container, Phase, State};
 use crate::control::Invalid;
@@ -39,7 +41,10 @@ impl State {
     ) -> Result<Vec<PublishSpec>, Invalid> {
         let container = self.running_container(name)?;
         let name = container.name.clone();
-        let wanted: Vec<_> = wanted.iter().flat_map(PublishRange::ports).collect();
+        let every = wanted
+            .iter()
+            .flat_map(|range| range.ports(Ipv4Addr::UNSPECIFIED));
+        let wanted: Vec<_> = every.collect();
         let missing = |port: &&PublishSpec| !container.publish.iter().any(|p| covers(port, p));
         if let Some(port) = wanted.iter().find(missing) {
             let host = port
@@ -87,16 +92,17 @@ impl State {
             return Ok(Vec::new());
         }
         self.check_reachable(network)?;
-        if let Some(range) = wanted.iter().find(|range| range.address.is_ipv6()) {
+        let addresses = wanted.iter().filter_map(|range| range.address);
+        if let Some(address) = addresses.into_iter().find(IpAddr::is_ipv6) {
             let what = format!(
-                "[{}]: IPv6 is not forwarded to containers; publish on an IPv4 address",
-                range.address
+                "[{address}]: IPv6 is not forwarded to containers; publish on an IPv4 address"
             );
             return Err(Invalid::new(FIELD, what));
         }
+        let binding = self.network(network)?.driver.host_binding;
         let mut choice = Choice::new(self.holders());
         for range in wanted {
-            let ports: Vec<_> = range.ports().collect();
+            let ports: Vec<_> = range.ports(binding).collect();
             match range.host {
                 Some(_) => choice.take(&ports, host)?,
                 None => choice.take_any(&ports, host)?,

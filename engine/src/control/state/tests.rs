@@ -34,7 +34,7 @@ fn state() -> State {
         uplink: Some("dev:up0".to_owned()),
         ..NetworkSpec::default()
     };
-    state.create_network(&network, &[], [0; 4]).unwrap();
+    state.create_network(&network, &[], 0, [0; 4]).unwrap();
     state
 }
 
@@ -127,7 +127,7 @@ fn a_port_that_nobody_outside_could_reach_is_refused() {
         uplink: Some("none".to_owned()),
         ..NetworkSpec::default()
     };
-    state.create_network(&internal, &[], [1; 4]).unwrap();
+    state.create_network(&internal, &[], 0, [1; 4]).unwrap();
     let mut wanted = spec("a");
     wanted.network = internal.name;
     state
@@ -280,7 +280,7 @@ fn loopback(subnet: &str, uplink: Option<&str>) -> NetworkSpec {
 fn the_hosts_loopback_has_the_last_address_and_no_container_does() {
     let mut state = State::default();
     let spec_29 = loopback("10.1.0.0/29", None);
-    let network = state.create_network(&spec_29, &[], [0; 4]).unwrap();
+    let network = state.create_network(&spec_29, &[], 0, [0; 4]).unwrap();
     let reserved = Ipv4Addr::new(10, 1, 0, 6);
     assert_eq!(network.host_loopback, Some(reserved));
     for name in ["a", "b", "c", "d"] {
@@ -309,7 +309,7 @@ fn the_hosts_loopback_is_not_opened_where_it_cannot_be() {
     ] {
         let spec = loopback(subnet, uplink);
         let error = State::default()
-            .create_network(&spec, &[], [0; 4])
+            .create_network(&spec, &[], 0, [0; 4])
             .unwrap_err();
         assert_eq!(error.field, "--host-loopback");
         assert!(error.reason.contains(why), "{error}");

@@ -27,7 +27,7 @@ impl Control {
             let what = "a first process and its monitor are named and came along, or neither";
             return Err(Invalid::new("request", what));
         }
-        let created = unix_time();
+        let created = unix_time().as_secs();
         let uplink = &self.state.network(&spec.network)?.uplink;
         let mut claims = Claims::none(uplink, &self.keeper);
         let container = self

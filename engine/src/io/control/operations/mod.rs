@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pontoon_nat::{Limits, Profile};
 use pontoon_switch::LinkState;
@@ -280,10 +280,10 @@ fn random() -> Outcome<[u64; 4]> {
     Ok(words)
 }
 
-fn unix_time() -> u64 {
+fn unix_time() -> Duration {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
+        .unwrap_or_default()
 }
 
 fn broken(error: impl Display) -> Invalid {

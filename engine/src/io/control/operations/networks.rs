@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Control, Outcome, broken, random, unexpected};
+use super::{Control, Outcome, broken, random, unexpected, unix_time};
 use crate::config::{ConfigError, NetworkConfig, Outside, PortId};
 use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply};
@@ -22,7 +22,12 @@ impl Control {
         let ReplyBody::HostRoutes(routes) = reply else {
             return Err(unexpected());
         };
-        let network = self.state.create_network(spec, &routes, random()?)?.clone();
+        let created = unix_time().as_nanos();
+        let created = u64::try_from(created).map_err(broken)?;
+        let network = self
+            .state
+            .create_network(spec, &routes, created, random()?)?
+            .clone();
         let made = self.make_network(&network);
         if let Err(error) = made {
             self.unmake_network(&network);
@@ -85,7 +90,8 @@ impl Control {
     }
 
     pub(super) fn remove_network(&mut self, name: &str) -> Outcome<Reply> {
-        if name == DEFAULT_NETWORK {
+        if self.state.network(name)?.name == DEFAULT_NETWORK {
+            let name = DEFAULT_NETWORK;
             let what = format!("{name} is a pre-defined network and cannot be removed");
             return Err(Invalid::conflict("", what));
         }

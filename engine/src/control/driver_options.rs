@@ -1,0 +1,138 @@
+//! Options of a network's driver: the names of Docker's bridge driver, and what they mean here.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::Invalid;
+
+/// Before the name of each option of Docker's bridge driver.
+const BRIDGE: &str = "com.docker.network.bridge.";
+/// Largest datagram, in bytes (`--mtu`).
+const MTU: &str = "com.docker.network.driver.mtu";
+/// Where ports are published whose address is not given.
+const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+/// What the names of containers' interfaces begin with.
+const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+const KNOWN: [&str; 3] = [HOST_BINDING, MTU, INTERFACE_PREFIX];
+/// Docker's names for interfaces inside.
+const DEFAULT_PREFIX: &str = "eth";
+/// So that a number of up to three digits has room behind it (`IFNAMSIZ` is 16, with its end).
+const MAX_PREFIX: usize = 12;
+
+/// What the options of a network's driver say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverOptions {
+    /// Where ports are published whose address is not given.
+    pub host_binding: Ipv4Addr,
+    /// Largest datagram, in bytes, when it was given this way.
+    pub mtu: Option<u32>,
+    /// What the names of containers' interfaces begin with; a number follows.
+    pub interface_prefix: String,
+}
+
+impl Default for DriverOptions {
+    fn default() -> Self {
+        Self {
+            host_binding: Ipv4Addr::UNSPECIFIED,
+            mtu: None,
+            interface_prefix: DEFAULT_PREFIX.to_owned(),
+        }
+    }
+}
+
+impl DriverOptions {
+    /// Reads options as Docker names and writes them.
+    ///
+    /// # Errors
+    /// There is no such option, or its value is none.
+    pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Invalid> {
+        let mut read = Self::default();
+        for (name, value) in options {
+            read.set(name, value)?;
+        }
+        Ok(read)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+        let wrong = |expected: &str| {
+            let value = value.escape_default();
+            Invalid::new("--opt", format!("{name}={value}: expected {expected}"))
+        };
+        match name {
+            HOST_BINDING => {
+                self.host_binding = value.parse().map_err(|_| wrong("an IPv4 address"))?;
+            }
+            MTU => self.mtu = Some(value.parse().map_err(|_| wrong("a number of bytes"))?),
+            INTERFACE_PREFIX if is_prefix(value) => self.interface_prefix = value.to_owned(),
+            INTERFACE_PREFIX => {
+                let what = format!("up to {MAX_PREFIX} letters, digits, - or _, a letter first");
+                return Err(wrong(&what));
+            }
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a number behind it makes the name of an interface that Docker would allow.
+fn is_prefix(text: &str) -> bool {
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+    let rest = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    first && rest && text.len() <= MAX_PREFIX
+}
+
+fn unknown(name: &str) -> Invalid {
+    let shown: String = name
+        .chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect();
+    let why = if name.starts_with(BRIDGE) {
+        "of Docker's bridge driver, but means nothing here"
+    } else {
+        "unknown"
+    };
+    let known = KNOWN.join(", ");
+    Invalid::new("--opt", format!("{shown}: {why}; there are {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(name: &str, value: &str) -> Result<DriverOptions, Invalid> {
+        DriverOptions::parse(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn each_option_is_read() {
+        let host = parse(HOST_BINDING, "127.0.0.1").unwrap().host_binding;
+        assert_eq!(host, Ipv4Addr::LOCALHOST);
+        assert_eq!(parse(MTU, "1400").unwrap().mtu, Some(1400));
+        let prefix = parse(INTERFACE_PREFIX, "net").unwrap().interface_prefix;
+        assert_eq!(prefix, "net");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (name, value) in [
+            (HOST_BINDING, "::1"),
+            (HOST_BINDING, ""),
+            (MTU, "-1"),
+            (MTU, "big"),
+            (INTERFACE_PREFIX, "0eth"),
+            (INTERFACE_PREFIX, "a/b"),
+            (INTERFACE_PREFIX, "waytoolongprefix"),
+            ("com.docker.network.bridge.name", "br7"),
+            ("com.docker.network.nosuch", "1"),
+        ] {
+            let error = parse(name, value).unwrap_err();
+            assert_eq!(error.field, "--opt");
+            assert!(error.reason.starts_with(name), "{error}");
+        }
+        let error = parse("x\ny", "").unwrap_err().to_string();
+        assert!(!error.contains('\n') && error.contains(MTU), "{error}");
+    }
+}
