@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pontoon_engine::control::Invalid;
+use pontoon_engine::control::api::EndpointSpec;
 use pontoon_engine::control::publish::{self, PublishRange};
 
 /// Containers' networks without root: bridge, NAT and published ports in userspace.
@@ -131,6 +132,19 @@ pub(crate) struct Join {
     /// Do not check the container's source addresses
     #[arg(long, hide = true)]
     pub(crate) no_guard: bool,
+}
+
+impl Join {
+    /// The place that is asked for.
+    pub(crate) fn endpoint(&self) -> EndpointSpec {
+        EndpointSpec {
+            network: self.network.clone(),
+            ifname: None,
+            ip: self.ip,
+            mac: self.mac_address.clone(),
+            aliases: self.network_alias.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

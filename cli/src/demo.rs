@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use pontoon_engine::control::api::{AttachSpec, NetworkSpec, Reply, Request};
+use pontoon_engine::control::api::{AttachSpec, EndpointSpec, NetworkSpec, Reply, Request};
 use pontoon_engine::control::publish;
 use pontoon_engine::io::namespace::{
     Inside, Privilege, become_root_of_new_user_namespace, bring_loopback_up, enter, in_child,
@@ -276,10 +276,11 @@ fn attach(
     let specs: Result<Vec<_>, _> = published.iter().map(|text| publish::parse(text)).collect();
     let spec = AttachSpec {
         name: Some(name.to_owned()),
-        network: "demo".to_owned(),
-        ifname: "eth0".to_owned(),
-        ip: Some(address.into()),
-        mac: None,
+        networks: vec![EndpointSpec {
+            network: "demo".to_owned(),
+            ip: Some(address.into()),
+            ..EndpointSpec::default()
+        }],
         publish: specs?,
         command: String::new(),
         pid: None,

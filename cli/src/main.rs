@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pontoon_engine::control::api::{
-    AttachSpec, HostLoopback, Naming, NetworkSpec, NetworkView, RemoveMode, Reply, Request,
+    AttachSpec, EndpointSpec, HostLoopback, Naming, NetworkSpec, NetworkView, RemoveMode, Reply,
+    Request,
 };
 use pontoon_engine::control::labels;
 use pontoon_engine::io::control::transport::runtime_directory;
@@ -158,10 +159,10 @@ fn attach(args: Attach) -> Result<u8, Failure> {
     let client = start::engine_for_container()?;
     let spec = AttachSpec {
         name: Some(args.name),
-        network: args.join.network,
-        ifname: args.ifname.unwrap_or_default(),
-        ip: args.join.ip,
-        mac: args.join.mac_address,
+        networks: vec![EndpointSpec {
+            ifname: args.ifname,
+            ..args.join.endpoint()
+        }],
         publish: args::publish(&args.join.publish)?,
         command: String::new(),
         pid: None,
@@ -170,7 +171,6 @@ fn attach(args: Attach) -> Result<u8, Failure> {
         unguarded: args.join.no_guard,
         naming: Naming {
             hostname: None,
-            aliases: args.join.network_alias,
             servers: args.join.dns,
         },
         labels: labels::parse(&args.join.label)?,

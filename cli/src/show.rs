@@ -83,6 +83,7 @@ fn container_row(c: &ContainerView) -> Vec<String> {
         .take(20)
         .flat_map(char::escape_default)
         .collect();
+    let address = c.address.map(|address| address.addr().to_string());
     let ports: Vec<_> = c.publish.iter().map(PublishSpec::to_string).collect();
     vec![
         short_id(&c.id).to_owned(),
@@ -91,7 +92,7 @@ fn container_row(c: &ContainerView) -> Vec<String> {
         status,
         ports.join(", "),
         c.network.clone(),
-        c.address.addr().to_string(),
+        address.unwrap_or_default(),
         c.name.clone(),
     ]
 }
@@ -355,7 +356,10 @@ impl Names {
     }
 
     fn port(&self, number: u32) -> String {
-        let container = self.containers.iter().find(|c| c.port == number);
+        let container = self
+            .containers
+            .iter()
+            .find(|c| c.networks.iter().any(|e| e.port == number));
         container.map_or_else(|| format!("port{number}"), |c| c.name.clone())
     }
 

@@ -61,14 +61,18 @@ fn write_file(directory: &Path, name: &str, content: &str) -> Result<String, Fai
 fn hosts(container: &ContainerView, more: &[(String, String)]) -> String {
     let mut text =
         String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    let (address, name) = (container.address.addr(), &container.name);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "{address}\t{name} {}", container.hostname);
-    if let Some(loopback) = container.host_loopback {
+    for endpoint in &container.networks {
+        let (address, name) = (endpoint.address.addr(), &container.name);
+        let _ = writeln!(text, "{address}\t{name} {}", container.hostname);
+    }
+    let leading = container.networks.iter().find(|endpoint| endpoint.leads);
+    let loopback = leading.and_then(|endpoint| endpoint.host_loopback);
+    if let Some(loopback) = loopback {
         let _ = writeln!(text, "{loopback}\t{}", naming::HOST_NAMES.join(" "));
     }
-    let host = container.host_loopback.unwrap_or(container.gateway);
-    let host = host.to_string();
+    let host = loopback.or(leading.map(|endpoint| endpoint.gateway));
+    let host = host.map_or_else(String::new, |address| address.to_string());
     for (name, address) in more {
         let address = if address == HOST_GATEWAY {
             &host
@@ -87,11 +91,13 @@ fn resolv_conf(container: &ContainerView, resolver: &Resolver) -> String {
     let host = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
     // Interfaces mean something only in name servers, and those are not taken over.
     let host = ResolvConf::parse(&host, |_| None);
-    let gateway = [container.gateway];
-    let servers = if naming::are_inside(&resolver.servers, &container.address.trunc()) {
-        &resolver.servers[..]
-    } else {
-        &gateway
+    let leading = container.networks.iter().find(|endpoint| endpoint.leads);
+    let gateway = leading.map(|endpoint| endpoint.gateway);
+    let own =
+        leading.map(|endpoint| naming::are_inside(&resolver.servers, &endpoint.address.trunc()));
+    let servers = match gateway.as_slice() {
+        gateway if own == Some(false) => gateway,
+        _ => &resolver.servers,
     };
     let search = given(&resolver.search);
     host.for_container(servers, search, given(&resolver.options))

@@ -25,8 +25,6 @@ pub(super) struct Plugged {
     pub(super) files: Vec<(String, String)>,
     /// What the container calls itself.
     pub(super) hostname: String,
-    /// Name of the interface.
-    pub(super) ifname: String,
 }
 
 /// Runs as the first process. Returns only when it cannot become the command.
@@ -48,7 +46,6 @@ pub(super) fn run(
         replace(Path::new(path), Path::new(replacement))?;
     }
     sethostname(&plugged.hostname).map_err(|error| Failure::own("--hostname", error))?;
-    set_sysctls(&plugged.ifname);
     if let Some(directory) = &becoming.workdir {
         std::env::set_current_dir(directory)
             .map_err(|error| Failure::own(&directory.display().to_string(), error))?;
@@ -76,6 +73,7 @@ fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(|error| Failure::own("make mounts private", error))?;
     bring_loopback_up()?;
+    set_sysctls();
     Ok(())
 }
 
@@ -95,12 +93,13 @@ fn replace(path: &Path, replacement: &Path) -> Result<(), Failure> {
 }
 
 /// What Docker sets in a container's network namespace: ports below 1024 and ping for everybody; and no
-/// IPv6 where the network has none. A container whose `/proc/sys` is not writable goes without.
-fn set_sysctls(ifname: &str) {
+/// IPv6 on interfaces that are still to come, since no network has it. A container whose `/proc/sys` is
+/// not writable goes without.
+fn set_sysctls() {
     let settings = [
-        ("net/ipv4/ip_unprivileged_port_start".to_owned(), "0"),
-        ("net/ipv4/ping_group_range".to_owned(), "0 0"),
-        (format!("net/ipv6/conf/{ifname}/disable_ipv6"), "1"),
+        ("net/ipv4/ip_unprivileged_port_start", "0"),
+        ("net/ipv4/ping_group_range", "0 0"),
+        ("net/ipv6/conf/default/disable_ipv6", "1"),
     ];
     for (name, value) in settings {
         let set: io::Result<()> = fs::write(Path::new("/proc/sys").join(name), value);

@@ -83,10 +83,7 @@ fn read(args: Run) -> Result<(AttachSpec, Becoming), Failure> {
     };
     let spec = AttachSpec {
         name: args.name,
-        network: args.join.network,
-        ifname: String::new(),
-        ip: args.join.ip,
-        mac: args.join.mac_address,
+        networks: vec![args.join.endpoint()],
         publish: publish(&args.join.publish)?,
         command: becoming.command.join(" "),
         pid: None,
@@ -95,7 +92,6 @@ fn read(args: Run) -> Result<(AttachSpec, Becoming), Failure> {
         unguarded: args.join.no_guard,
         naming: Naming {
             hostname: args.hostname,
-            aliases: args.join.network_alias,
             servers: args.join.dns,
         },
         labels: labels::parse(&args.join.label)?,

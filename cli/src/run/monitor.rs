@@ -235,7 +235,6 @@ fn settle_in(
     let plugged = Plugged {
         files: files::write(files, view, becoming)?,
         hostname: view.hostname.clone(),
-        ifname: view.ifname.clone(),
     };
     first.send(&plugged, &[])?;
     // It says nothing more: its end closes when it executes the command, or ends. Its status will tell.

@@ -118,14 +118,8 @@ pub enum RemoveMode {
 pub struct AttachSpec {
     /// Its name; generated when it has none.
     pub name: Option<String>,
-    /// Name of the network.
-    pub network: String,
-    /// Name of the interface inside; as the network names them when it is empty.
-    pub ifname: String,
-    /// The address asked for.
-    pub ip: Option<IpAddr>,
-    /// The hardware address asked for.
-    pub mac: Option<String>,
+    /// The networks that it joins, in the order of its interfaces.
+    pub networks: Vec<EndpointSpec>,
     /// Ports to publish.
     pub publish: Vec<PublishRange>,
     /// What `ps` shows as its command; empty for namespaces that others made.
@@ -149,13 +143,30 @@ pub struct AttachSpec {
 /// Notes of whoever made a thing, by their names.
 pub type Labels = BTreeMap<String, String>;
 
-/// A container's part in its network's names.
+/// A place on a network that a container asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointSpec {
+    /// Name of the network.
+    pub network: String,
+    /// Name of the interface inside; the first of `eth0`, `eth1` … that is free when there is none.
+    #[serde(default)]
+    pub ifname: Option<String>,
+    /// The address asked for.
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+    /// The hardware address asked for.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// Names by which others of the network find it, besides its own.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// A container's part in its networks' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Naming {
     /// What it calls itself; the digits of its id that are shown when it is not told.
     pub hostname: Option<String>,
-    /// Names by which others of the network find it, besides its own.
-    pub aliases: Vec<String>,
     /// Whom the name server asks for it instead of the host's resolvers.
     pub servers: Vec<IpAddr>,
 }
@@ -203,7 +214,8 @@ pub enum HostLoopback {
     Open,
 }
 
-/// A container as it is shown.
+/// A container as it is shown. Where it has several networks, what belongs to one is the first's; what
+/// there is none of is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerView {
     /// 64 digits.
@@ -222,29 +234,62 @@ pub struct ContainerView {
     pub exit_status: Option<i32>,
     /// Unix time, in seconds.
     pub created: u64,
-    /// Name of its network.
+    /// Name of its network; `none` where it has none.
     pub network: String,
+    /// Interface inside.
+    pub ifname: Option<String>,
+    /// Address with prefix.
+    pub address: Option<IpNet>,
+    /// Gateway.
+    pub gateway: Option<IpAddr>,
+    /// The address that stands for the host's loopback, where that is open.
+    pub host_loopback: Option<IpAddr>,
+    /// Hardware address.
+    pub mac: Option<String>,
+    /// Largest datagram, in bytes.
+    pub mtu: Option<u16>,
+    /// Published ports.
+    pub publish: Vec<PublishSpec>,
+    /// Number of its port in `fdb`, `flows` and `stats`.
+    pub port: Option<u32>,
+    /// Its places on all networks, in the order of its interfaces.
+    pub networks: Vec<EndpointView>,
+    /// The process that waits for its first process, when it is one of `run`'s: its files are named
+    /// after it.
+    pub monitor: Option<u32>,
+    /// What its maker notes about it.
+    pub labels: Labels,
+}
+
+/// A container's place on a network, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// 64 digits.
+    pub id: String,
+    /// Name of the network.
+    pub network: String,
+    /// The network's 64 digits.
+    pub network_id: String,
     /// Interface inside.
     pub ifname: String,
     /// Address with prefix.
     pub address: IpNet,
-    /// Gateway.
+    /// The network's gateway.
     pub gateway: IpAddr,
+    /// Whether the container's default route and published ports lead this way.
+    pub leads: bool,
     /// The address that stands for the host's loopback, where that is open.
     pub host_loopback: Option<IpAddr>,
     /// Hardware address.
     pub mac: String,
     /// Largest datagram, in bytes.
     pub mtu: u16,
-    /// Published ports.
+    /// Names by which others of the network find it, besides its own.
+    pub aliases: Vec<String>,
+    /// Ports that lead here.
     pub publish: Vec<PublishSpec>,
     /// Number of its port in `fdb`, `flows` and `stats`.
     pub port: u32,
-    /// The process that waits for its first process, when it is one of `run`'s: its files are named
-    /// after it.
-    pub monitor: Option<u32>,
-    /// What its maker notes about it.
-    pub labels: Labels,
 }
 
 /// A network as it is shown.

@@ -34,6 +34,17 @@ pub fn id(random: [u64; 4]) -> String {
     random.iter().map(|word| format!("{word:016x}")).collect()
 }
 
+/// An id that follows from another one and a number: the same for the same two.
+pub fn derived_id(id: &str, number: u32) -> String {
+    let word = |seed| {
+        let mut hasher = ahash::RandomState::with_seeds(seed, 2, 3, 4).build_hasher();
+        hasher.write(id.as_bytes());
+        hasher.write_u32(number);
+        hasher.finish()
+    };
+    self::id([5, 6, 7, 8].map(word))
+}
+
 /// The 12 digits of an id that are shown.
 pub fn short_id(id: &str) -> &str {
     id.get(..12).unwrap_or(id)

@@ -8,7 +8,7 @@ use pontoon_names::{Discovery, NameError, Reach, Zone, ZoneId};
 use super::Invalid;
 use super::api::Naming;
 use super::name::{check_name, short_id};
-use super::state::{Container, DEFAULT_NETWORK, Network, UplinkSpec};
+use super::state::{Container, DEFAULT_NETWORK, Endpoint, Network, UplinkSpec};
 
 /// Names of the host, where its loopback is open to a network: Pontoon's, and Docker's.
 pub const HOST_NAMES: [&str; 2] = ["host.pontoon.internal", "host.docker.internal"];
@@ -49,14 +49,14 @@ pub fn zone(network: &Network, seeds: [u64; 4]) -> Result<Zone, Invalid> {
 }
 
 /// The names of a container: its own, the digits of its id that are shown, what it calls itself, and
-/// its aliases, as in Docker.
-pub fn names(container: &Container) -> Vec<&str> {
+/// its aliases on this network, as in Docker.
+pub fn names<'a>(container: &'a Container, endpoint: &'a Endpoint) -> Vec<&'a str> {
     let own = [
         container.name.as_str(),
         short_id(&container.id),
         container.hostname(),
     ];
-    let aliases = container.spec.naming.aliases.iter().map(String::as_str);
+    let aliases = endpoint.aliases.iter().map(String::as_str);
     own.into_iter().chain(aliases).collect()
 }
 
@@ -80,15 +80,23 @@ pub fn are_inside(servers: &[IpAddr], subnet: &IpNet) -> bool {
 /// Checks what a container is to be called.
 ///
 /// # Errors
-/// A name is none, or nobody could use an alias.
-pub(super) fn check_naming(naming: &Naming, network: &str) -> Result<(), Invalid> {
-    if let Some(hostname) = &naming.hostname {
-        check_name("--hostname", hostname)?;
+/// The name is none.
+pub(super) fn check_naming(naming: &Naming) -> Result<(), Invalid> {
+    match &naming.hostname {
+        Some(hostname) => check_name("--hostname", hostname),
+        None => Ok(()),
     }
-    for alias in &naming.aliases {
+}
+
+/// Checks by which names a container is to be found on a network.
+///
+/// # Errors
+/// A name is none, or nobody could use an alias.
+pub(super) fn check_aliases(aliases: &[String], network: &str) -> Result<(), Invalid> {
+    for alias in aliases {
         check_name("--network-alias", alias)?;
     }
-    if network == DEFAULT_NETWORK && !naming.aliases.is_empty() {
+    if network == DEFAULT_NETWORK && !aliases.is_empty() {
         let what =
             "containers of the default network do not find each other by name; make a network";
         return Err(Invalid::new("--network-alias", what));

@@ -1,21 +1,15 @@
 //! Containers.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
-
-use ipnet::IpNet;
-use pontoon_packet::MacAddr;
-
-use super::networks::no_such_network;
-use super::{HostPorts, Network, State};
-use crate::config::PortId;
+use super::{Endpoint, HostPorts, State};
 use crate::control::Invalid;
-use crate::control::address::Allocator;
 use crate::control::api::{AttachSpec, ContainerView};
 use crate::control::labels;
-use crate::control::name::{check_name, generated, id, interface_name, short_id};
+use crate::control::name::{check_name, generated, id, short_id};
 use crate::control::naming::check_naming;
 use crate::control::publish::PublishSpec;
+
+/// Shown in place of a network's name where there is none.
+const NO_NETWORK: &str = "none";
 
 /// Whether a container runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,23 +20,21 @@ pub enum Phase {
     Exited(i32),
 }
 
-/// A container: a namespace, its place on a network, and perhaps a process.
+/// A number that no other container has, or will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerNumber(pub u32);
+
+/// A container: a namespace, its places on networks, and perhaps a process.
 #[derive(Clone, Debug)]
 pub struct Container {
     /// 64 digits.
     pub id: String,
+    /// Its number.
+    pub number: ContainerNumber,
     /// Its name.
     pub name: String,
-    /// Its network.
-    pub network: String,
-    /// Its port.
-    pub port: PortId,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Its hardware address.
-    pub mac: MacAddr,
-    /// Its published ports, host ports chosen.
-    pub publish: Vec<PublishSpec>,
+    /// Its places on networks, in the order of its interfaces; at most one on each.
+    pub endpoints: Vec<Endpoint>,
     /// What was asked for.
     pub spec: AttachSpec,
     /// Unix time, in seconds.
@@ -52,67 +44,73 @@ pub struct Container {
 }
 
 impl Container {
-    /// Name of the engine's end of its interface.
-    pub fn host_ifname(&self) -> String {
-        interface_name(&self.id)
-    }
-
     /// What it calls itself: as Docker, the digits of its id that are shown unless it was told.
     pub fn hostname(&self) -> &str {
         let told = self.spec.naming.hostname.as_deref();
         told.unwrap_or_else(|| short_id(&self.id))
     }
+
+    /// Its place on a network.
+    pub fn endpoint(&self, network: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|e| e.network == network)
+    }
+
+    /// Its published ports.
+    pub fn publish(&self) -> impl Iterator<Item = &PublishSpec> {
+        self.endpoints.iter().flat_map(|e| &e.publish)
+    }
 }
 
 impl State {
-    /// Reserves a name, an address, a hardware address, ports and a number for a container. Ports are
-    /// claimed of `host` first.
+    /// Reserves a name, addresses, hardware addresses, ports and numbers for a container. Ports are
+    /// claimed of `host`.
     ///
     /// # Errors
     /// A field of `spec` is wrong, or collides with what is there; nothing is reserved then.
     pub fn create_container(
         &mut self,
-        mut spec: AttachSpec,
+        spec: AttachSpec,
         created: u64,
         random: [u64; 4],
         host: &mut impl HostPorts,
     ) -> Result<&Container, Invalid> {
         let name = self.choose_name(spec.name.as_deref(), random[0])?;
-        let network = self.network(&spec.network)?;
-        spec.network.clone_from(&network.name);
-        if spec.ifname.is_empty() {
-            spec.ifname = network.interface(0);
-        }
-        check_name("--ifname", &spec.ifname)?;
-        if spec.ifname.len() > 15 {
-            return Err(Invalid::new(
-                "--ifname",
-                "interface names have at most 15 characters",
-            ));
-        }
-        check_naming(&spec.naming, &spec.network)?;
+        check_naming(&spec.naming)?;
         labels::check(&spec.labels)?;
-        let publish = self.choose_ports(&spec.network, &spec.publish, host)?;
-        let wanted_mac = spec
-            .mac
-            .as_deref()
-            .map(|text| self.check_mac(&spec.network, text));
-        let wanted_mac = wanted_mac.transpose()?;
-        let address = self.choose_address(&spec, wanted_mac)?;
-        self.last_port += 1;
-        let container = Container {
+        self.last_container += 1;
+        let mut container = Container {
             id: id(random),
+            number: ContainerNumber(self.last_container),
             name: name.clone(),
-            network: spec.network.clone(),
-            port: PortId(self.last_port),
-            address,
-            mac: wanted_mac.unwrap_or(MacAddr::for_ipv4(address)),
-            publish,
+            endpoints: Vec::new(),
             spec,
             created,
             phase: Phase::Running,
         };
+        if let Err(error) = self.fill(&mut container, host) {
+            self.release(&container.endpoints);
+            return Err(error);
+        }
         Ok(self.containers.entry(name).or_insert(container))
+    }
+
+    /// Reserves a new container's places, and claims its ports.
+    fn fill(
+        &mut self,
+        container: &mut Container,
+        host: &mut impl HostPorts,
+    ) -> Result<(), Invalid> {
+        for wanted in container.spec.networks.clone() {
+            let endpoint = self.reserve(container, &wanted)?;
+            container.endpoints.push(endpoint);
+        }
+        let publish = self.choose_ports(container, &container.spec.publish, host)?;
+        let leading = self.leading(container).map(|endpoint| endpoint.port);
+        let leads = |endpoint: &&mut Endpoint| Some(endpoint.port) == leading;
+        if let Some(endpoint) = container.endpoints.iter_mut().find(leads) {
+            endpoint.publish = publish;
+        }
+        Ok(())
     }
 
     /// The container of that name, or the only one whose id begins so.
@@ -148,7 +146,7 @@ impl State {
             .count()
     }
 
-    /// Notes that a container's process has ended, and gives its address and ports back. When that is
+    /// Notes that a container's process has ended, and gives its addresses and ports back. When that is
     /// known already, only the status counts: whoever told first may not have known it.
     pub fn end(&mut self, name: &str, status: i32) {
         let Some(container) = self.containers.get_mut(name) else {
@@ -156,10 +154,10 @@ impl State {
         };
         let before = std::mem::replace(&mut container.phase, Phase::Exited(status));
         if before == Phase::Running {
-            container.publish.clear();
-            if let Some(network) = self.networks.get_mut(&container.network) {
-                network.addresses.release(container.address);
-            }
+            let endpoints = container.endpoints.iter_mut();
+            endpoints.for_each(|endpoint| endpoint.publish.clear());
+            let endpoints = container.endpoints.clone();
+            self.release(&endpoints);
         }
     }
 
@@ -174,8 +172,13 @@ impl State {
     /// # Errors
     /// Its network is not there.
     pub fn container_view(&self, container: &Container) -> Result<ContainerView, Invalid> {
-        let network = self.network(&container.network)?;
-        let address = IpNet::new(container.address.into(), network.subnet.prefix_len());
+        let views: Result<Vec<_>, _> = container
+            .endpoints
+            .iter()
+            .map(|endpoint| self.endpoint_view(container, endpoint))
+            .collect();
+        let networks = views?;
+        let first = networks.first();
         let (state, exit_status) = match container.phase {
             Phase::Running if container.spec.pid.is_some() => ("running", None),
             Phase::Running => ("attached", None),
@@ -190,15 +193,16 @@ impl State {
             state: state.to_owned(),
             exit_status,
             created: container.created,
-            network: container.network.clone(),
-            ifname: container.spec.ifname.clone(),
-            address: address.map_err(|_| Invalid::new("", "impossible prefix"))?,
-            gateway: network.gateway.into(),
-            host_loopback: network.host_loopback.map(IpAddr::V4),
-            mac: container.mac.to_string(),
-            mtu: network.mtu,
-            publish: container.publish.clone(),
-            port: container.port.0,
+            network: first.map_or(NO_NETWORK, |e| &e.network).to_owned(),
+            ifname: first.map(|e| e.ifname.clone()),
+            address: first.map(|e| e.address),
+            gateway: first.map(|e| e.gateway),
+            host_loopback: first.and_then(|e| e.host_loopback),
+            mac: first.map(|e| e.mac.clone()),
+            mtu: first.map(|e| e.mtu),
+            publish: container.publish().cloned().collect(),
+            port: first.map(|e| e.port),
+            networks,
             monitor: container.spec.monitor,
             labels: container.spec.labels.clone(),
         })
@@ -221,73 +225,4 @@ impl State {
             }
         }
     }
-
-    /// Reserves the address that was asked for, or the next one whose hardware address nobody has.
-    fn choose_address(
-        &mut self,
-        spec: &AttachSpec,
-        wanted_mac: Option<MacAddr>,
-    ) -> Result<Ipv4Addr, Invalid> {
-        let held = self.macs(&spec.network);
-        let network = self
-            .networks
-            .get_mut(&spec.network)
-            .ok_or_else(|| no_such_network(&spec.network))?;
-        let is_free = |address| wanted_mac.is_some() || !held.contains(&MacAddr::for_ipv4(address));
-        let address = match spec.ip {
-            Some(address) => network.addresses.take(address)?,
-            None => return allocate(&mut network.addresses, is_free),
-        };
-        if is_free(address) {
-            return Ok(address);
-        }
-        network.addresses.release(address);
-        let what = format!(
-            "{address}: its hardware address {} is in use already; give another with --mac-address",
-            MacAddr::for_ipv4(address)
-        );
-        Err(Invalid::conflict("--ip", what))
-    }
-
-    fn check_mac(&self, network: &str, text: &str) -> Result<MacAddr, Invalid> {
-        let invalid =
-            |why: &str| Invalid::new("--mac-address", format!("{}: {why}", text.escape_default()));
-        let mac: MacAddr = text
-            .parse()
-            .map_err(|_| invalid("expected 02:42:ac:11:00:02"))?;
-        if !mac.is_valid_source() {
-            return Err(invalid("not a single host's address"));
-        }
-        if self.macs(network).contains(&mac) {
-            Err(invalid("already in use"))
-        } else {
-            Ok(mac)
-        }
-    }
-
-    /// The hardware addresses that a network's gateway and containers have.
-    fn macs(&self, network: &str) -> BTreeSet<MacAddr> {
-        let gateway = self.networks.get(network).map(Network::gateway_mac);
-        let running = |c: &&Container| c.network == network && c.phase == Phase::Running;
-        let containers = self.containers.values().filter(running).map(|c| c.mac);
-        gateway.into_iter().chain(containers).collect()
-    }
-}
-
-/// The next free address that will do.
-fn allocate(
-    addresses: &mut Allocator,
-    will_do: impl Fn(Ipv4Addr) -> bool,
-) -> Result<Ipv4Addr, Invalid> {
-    let mut skipped = Vec::new();
-    let found = loop {
-        match addresses.allocate() {
-            Ok(address) if !will_do(address) => skipped.push(address),
-            other => break other,
-        }
-    };
-    for address in skipped {
-        addresses.release(address);
-    }
-    found
 }

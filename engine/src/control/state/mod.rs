@@ -7,6 +7,7 @@
 mod addressing;
 mod choice;
 mod containers;
+mod endpoints;
 #[cfg(test)]
 mod network_tests;
 mod networks;
@@ -17,7 +18,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use choice::{FreePorts, HostPorts, Stopped, Unclaimed};
-pub use containers::{Container, Phase};
+pub use containers::{Container, ContainerNumber, Phase};
+pub use endpoints::Endpoint;
 pub use networks::{HostPort, Network, UplinkSpec};
 
 use crate::config::PortId;
@@ -31,6 +33,7 @@ pub struct State {
     networks: BTreeMap<String, Network>,
     containers: BTreeMap<String, Container>,
     last_network: u32,
+    last_container: u32,
     last_port: u32,
 }
 

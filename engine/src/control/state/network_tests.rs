@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{FreePorts, Network, State};
 use crate::control::Invalid;
-use crate::control::api::{AttachSpec, NetworkSpec};
+use crate::control::api::{AttachSpec, EndpointSpec, NetworkSpec};
 use crate::control::publish;
 
 fn spec(name: &str, subnet: &str) -> NetworkSpec {
@@ -22,13 +22,16 @@ fn create(state: &mut State, spec: &NetworkSpec) -> Result<Network, Invalid> {
 
 fn attach(state: &mut State, network: &str, ip: Option<&str>) -> Result<Ipv4Addr, Invalid> {
     let wanted = AttachSpec {
-        network: network.to_owned(),
-        ip: ip.map(|text| text.parse().unwrap()),
+        networks: vec![EndpointSpec {
+            network: network.to_owned(),
+            ip: ip.map(|text| text.parse().unwrap()),
+            ..EndpointSpec::default()
+        }],
         ..AttachSpec::default()
     };
     let random = [state.containers().count() as u64, 0, 0, 0].map(|word: u64| word << 48);
     let container = state.create_container(wanted, 0, random, &mut FreePorts);
-    container.map(|c| c.address)
+    container.map(|c| c.endpoints[0].address)
 }
 
 #[test]
@@ -157,7 +160,10 @@ fn networks_go_by_name_or_by_what_only_their_id_begins_with() {
     assert_eq!(state.network(&one.id).unwrap().name, "one");
     assert!(state.network(&one.id[..12]).is_err(), "both begin so");
     attach(&mut state, &two.id, None).unwrap();
-    assert_eq!(state.containers().next().unwrap().network, "two");
+    assert_eq!(
+        state.containers().next().unwrap().endpoints[0].network,
+        "two"
+    );
     let error = state.remove_network(&two.id).unwrap_err();
     assert!(error.reason.contains("network two id 0000"), "{error}");
     state.remove_network(&one.id).unwrap();
@@ -184,14 +190,17 @@ fn a_network_says_how_interfaces_are_called_and_where_ports_are_published() {
     create(&mut state, &wanted).unwrap();
     let ports = ["80:80", "0.0.0.0:81:81"].map(|text| publish::parse(text).unwrap());
     let spec = AttachSpec {
-        network: "n".to_owned(),
+        networks: vec![EndpointSpec {
+            network: "n".to_owned(),
+            ..EndpointSpec::default()
+        }],
         publish: ports.into(),
         ..AttachSpec::default()
     };
     let container = state
         .create_container(spec, 0, [1; 4], &mut FreePorts)
         .unwrap();
-    assert_eq!(container.spec.ifname, "net0");
-    let published: Vec<_> = container.publish.iter().map(ToString::to_string).collect();
+    assert_eq!(container.endpoints[0].ifname, "net0");
+    let published: Vec<_> = container.publish().map(ToString::to_string).collect();
     assert_eq!(published, ["127.0.0.1:80->80/tcp", "0.0.0.0:81->81/tcp"]);
 }

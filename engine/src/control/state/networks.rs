@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 use pontoon_packet::MacAddr;
 
+use super::State;
 use super::addressing::Addressing;
-use super::{Container, Phase, State};
 use crate::config::NetworkId;
 use crate::control::Invalid;
 use crate::control::address::Allocator;
@@ -165,19 +165,16 @@ impl State {
     pub fn remove_network(&mut self, name: &str) -> Result<Network, Invalid> {
         let network = self.network(name)?;
         let name = network.name.clone();
-        let in_use = self
-            .containers
-            .values()
-            .any(|c| c.network == name && c.phase == Phase::Running);
-        if in_use {
+        if self.endpoints_on(&name).next().is_some() {
             let what = format!(
                 "error while removing network: network {name} id {} has active endpoints",
                 network.id
             );
             return Err(Invalid::conflict("", what));
         }
-        self.containers
-            .retain(|_, container| container.network != name);
+        for container in self.containers.values_mut() {
+            container.endpoints.retain(|e| e.network != name);
+        }
         self.networks
             .remove(&name)
             .ok_or_else(|| no_such_network(&name))
@@ -204,7 +201,6 @@ impl State {
 
     /// A network as it is shown.
     pub fn network_view(&self, network: &Network) -> NetworkView {
-        let running = |c: &&Container| c.network == network.name && c.phase == Phase::Running;
         let auxiliary = network.auxiliary.iter();
         let auxiliary = auxiliary.map(|(name, address)| (name.clone(), IpAddr::V4(*address)));
         NetworkView {
@@ -225,10 +221,8 @@ impl State {
             mtu: network.mtu,
             host_interface: network.host_port.map(|_| network.host_interface()),
             containers: self
-                .containers
-                .values()
-                .filter(running)
-                .map(|c| c.name.clone())
+                .endpoints_on(&network.name)
+                .map(|(c, _)| c.name.clone())
                 .collect(),
             labels: network.labels.clone(),
             options: network.options.clone(),

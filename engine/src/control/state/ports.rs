@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::choice::{Choice, Holders, HostPorts};
-use super::{Container, Phase, State};
+use super::{Container, Endpoint, Network, Phase, State};
 use crate::control::Invalid;
 use crate::control::publish::{PublishRange, PublishSpec, protocol_name};
 
@@ -22,10 +22,13 @@ impl State {
         host: &mut impl HostPorts,
     ) -> Result<Vec<PublishSpec>, Invalid> {
         let container = self.running_container(name)?;
-        let (name, network) = (container.name.clone(), container.network.clone());
-        let chosen = self.choose_ports(&network, wanted, host)?;
-        if let Some(container) = self.containers.get_mut(&name) {
-            container.publish.extend(chosen.iter().cloned());
+        let chosen = self.choose_ports(container, wanted, host)?;
+        let leading = self.leading(container).map(|endpoint| endpoint.port);
+        let name = container.name.clone();
+        let places = self.containers.get_mut(&name).map(|c| &mut c.endpoints);
+        let mut places = places.into_iter().flatten();
+        if let Some(endpoint) = places.find(|e| Some(e.port) == leading) {
+            endpoint.publish.extend(chosen.iter().cloned());
         }
         Ok(chosen)
     }
@@ -45,7 +48,7 @@ impl State {
             .iter()
             .flat_map(|range| range.ports(Ipv4Addr::UNSPECIFIED));
         let wanted: Vec<_> = every.collect();
-        let missing = |port: &&PublishSpec| !container.publish.iter().any(|p| covers(port, p));
+        let missing = |port: &&PublishSpec| !container.publish().any(|p| covers(port, p));
         if let Some(port) = wanted.iter().find(missing) {
             let host = port
                 .host
@@ -59,15 +62,24 @@ impl State {
 
     /// Takes those of a container's ports back of which `goes` says so. Returns what they were.
     pub fn retract(&mut self, name: &str, goes: impl Fn(&PublishSpec) -> bool) -> Vec<PublishSpec> {
-        let container = self.containers.get_mut(name);
-        let gone = container.map(|c| c.publish.extract_if(.., |port| goes(port)).collect());
-        gone.unwrap_or_default()
+        let places = self.containers.get_mut(name).map(|c| &mut c.endpoints);
+        let lists = places.into_iter().flatten().map(|e| &mut e.publish);
+        let gone = lists.flat_map(|list| list.extract_if(.., |port| goes(port)));
+        gone.collect()
     }
 
-    /// Checks that ports may be published on a network: that it is not an internal one.
-    fn check_reachable(&self, network: &str) -> Result<(), Invalid> {
-        if self.network(network)?.uplink.reaches_outside() {
-            return Ok(());
+    /// The network that a container's ports lead to: one that is not internal.
+    fn reachable(&self, container: &Container) -> Result<&Network, Invalid> {
+        let Some(Endpoint { network, .. }) = self.leading(container) else {
+            let what = format!(
+                "{} has no network that a port could lead to",
+                container.name
+            );
+            return Err(Invalid::new(FIELD, what));
+        };
+        let leading = self.network(network)?;
+        if leading.uplink.reaches_outside() {
+            return Ok(leading);
         }
         let others = self.networks().filter(|n| n.uplink.reaches_outside());
         let others: Vec<_> = others.map(|n| n.name.as_str()).collect();
@@ -81,17 +93,17 @@ impl State {
         Err(Invalid::new(FIELD, what))
     }
 
-    /// Claims the host's ports, and chooses those that were left open.
+    /// Claims the host's ports for a container, and chooses those that were left open.
     pub(super) fn choose_ports(
         &self,
-        network: &str,
+        container: &Container,
         wanted: &[PublishRange],
         host: &mut impl HostPorts,
     ) -> Result<Vec<PublishSpec>, Invalid> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        self.check_reachable(network)?;
+        let binding = self.reachable(container)?.driver.host_binding;
         let addresses = wanted.iter().filter_map(|range| range.address);
         if let Some(address) = addresses.into_iter().find(IpAddr::is_ipv6) {
             let what = format!(
@@ -99,7 +111,6 @@ impl State {
             );
             return Err(Invalid::new(FIELD, what));
         }
-        let binding = self.network(network)?.driver.host_binding;
         let mut choice = Choice::new(self.holders());
         for range in wanted {
             let ports: Vec<_> = range.ports(binding).collect();
@@ -115,7 +126,7 @@ impl State {
         let mut holders = Holders::default();
         for container in self.containers.values() {
             if container.phase == Phase::Running {
-                let ports = container.publish.iter();
+                let ports = container.publish();
                 ports.for_each(|port| holders.add(port, &container.name));
             }
         }

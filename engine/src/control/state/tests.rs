@@ -1,20 +1,23 @@
 //! What was decided, and what was refused.
 
+mod endpoints;
+
 use std::net::Ipv4Addr;
 
 use pontoon_packet::MacAddr;
 
-use super::{DEFAULT_NETWORK, FreePorts, HostPorts, Phase, State, Stopped, Unclaimed};
-use crate::control::api::{AttachSpec, HostLoopback, NetworkSpec};
+use super::{Container, DEFAULT_NETWORK, FreePorts, HostPorts, Phase, State, Stopped, Unclaimed};
+use crate::control::Invalid;
+use crate::control::api::{AttachSpec, EndpointSpec, HostLoopback, NetworkSpec};
 use crate::control::publish::{self, PublishSpec};
 
 fn spec(name: &str) -> AttachSpec {
     AttachSpec {
         name: Some(name.to_owned()),
-        network: DEFAULT_NETWORK.to_owned(),
-        ifname: "eth0".to_owned(),
-        ip: None,
-        mac: None,
+        networks: vec![EndpointSpec {
+            network: DEFAULT_NETWORK.to_owned(),
+            ..EndpointSpec::default()
+        }],
         publish: Vec::new(),
         command: String::new(),
         pid: None,
@@ -42,16 +45,16 @@ fn state() -> State {
 fn nobody_gets_a_hardware_address_that_was_given_by_hand() {
     let mut state = state();
     let mut first = spec("first");
-    first.mac = Some(MacAddr::for_ipv4(Ipv4Addr::new(10, 0, 0, 3)).to_string());
+    first.networks[0].mac = Some(MacAddr::for_ipv4(Ipv4Addr::new(10, 0, 0, 3)).to_string());
     state
         .create_container(first, 0, [1; 4], &mut FreePorts)
         .unwrap();
     let second = state
         .create_container(spec("second"), 0, [2; 4], &mut FreePorts)
         .unwrap();
-    assert_eq!(second.address, Ipv4Addr::new(10, 0, 0, 4));
+    assert_eq!(second.endpoints[0].address, Ipv4Addr::new(10, 0, 0, 4));
     let mut third = spec("third");
-    third.ip = Some(Ipv4Addr::new(10, 0, 0, 3).into());
+    third.networks[0].ip = Some(Ipv4Addr::new(10, 0, 0, 3).into());
     let error = state
         .create_container(third, 0, [3; 4], &mut FreePorts)
         .unwrap_err();
@@ -129,7 +132,7 @@ fn a_port_that_nobody_outside_could_reach_is_refused() {
     };
     state.create_network(&internal, &[], 0, [1; 4]).unwrap();
     let mut wanted = spec("a");
-    wanted.network = internal.name;
+    wanted.networks[0].network = internal.name;
     state
         .create_container(wanted.clone(), 0, [2; 4], &mut FreePorts)
         .unwrap();
@@ -164,6 +167,11 @@ impl HostPorts for Busy {
     }
 }
 
+fn published(state: &State, name: &str) -> Vec<String> {
+    let container = state.container(name).unwrap();
+    container.publish().map(PublishSpec::to_string).collect()
+}
+
 fn shown(ports: &[PublishSpec]) -> Vec<String> {
     ports.iter().map(PublishSpec::to_string).collect()
 }
@@ -187,7 +195,7 @@ fn a_port_that_is_left_open_is_one_that_nobody_has() {
 
     let expected = ["0.0.0.0:32770->80/tcp", "0.0.0.0:32771->81/tcp"];
     assert_eq!(shown(&chosen), expected);
-    assert_eq!(shown(&state.container("b").unwrap().publish), expected);
+    assert_eq!(published(&state, "b"), expected);
 
     let more = [publish::parse("80-82/udp").unwrap()];
     let busy = &mut Busy(vec![32_769, 32_773, 32_775, 32_776]);
@@ -223,7 +231,7 @@ fn when_no_port_is_left_none_is_chosen() {
         .publish("a", &wanted, &mut Busy(all_but_one))
         .unwrap_err();
     assert_eq!(error.reason, "no ephemeral port is free");
-    assert!(state.container("a").unwrap().publish.is_empty());
+    assert!(published(&state, "a").is_empty());
 }
 
 #[test]
@@ -241,17 +249,17 @@ fn a_range_is_published_and_taken_back_whole_or_not_at_all() {
         error.reason,
         "Bind for 0.0.0.0:8002/tcp failed: address already in use by somebody"
     );
-    assert_eq!(shown(&state.container("a").unwrap().publish), [""; 0]);
+    assert_eq!(published(&state, "a"), [""; 0]);
 
     state.publish("a", &range, &mut FreePorts).unwrap();
     let more = [publish::parse("8001-8003:81-83").unwrap()];
     let error = state.unpublish("a", &more).unwrap_err();
     assert!(error.reason.contains("8003:83/tcp"), "{error}");
-    assert_eq!(state.container("a").unwrap().publish.len(), 3);
+    assert_eq!(published(&state, "a").len(), 3);
     let one = [publish::parse("81").unwrap()];
     let gone = state.unpublish("a", &one).unwrap();
     assert_eq!(shown(&gone), ["0.0.0.0:8001->81/tcp"]);
-    assert_eq!(state.container("a").unwrap().publish.len(), 2);
+    assert_eq!(published(&state, "a").len(), 2);
 }
 
 #[test]
@@ -285,15 +293,15 @@ fn the_hosts_loopback_has_the_last_address_and_no_container_does() {
     assert_eq!(network.host_loopback, Some(reserved));
     for name in ["a", "b", "c", "d"] {
         let mut wanted = spec(name);
-        wanted.network = "n".to_owned();
+        wanted.networks[0].network = "n".to_owned();
         let container = state
             .create_container(wanted, 0, [1; 4], &mut FreePorts)
             .unwrap();
-        assert_ne!(container.address, reserved);
+        assert_ne!(container.endpoints[0].address, reserved);
     }
     let mut wanted = spec("e");
-    wanted.network = "n".to_owned();
-    wanted.ip = Some(reserved.into());
+    wanted.networks[0].network = "n".to_owned();
+    wanted.networks[0].ip = Some(reserved.into());
     let error = state
         .create_container(wanted, 0, [1; 4], &mut FreePorts)
         .unwrap_err();

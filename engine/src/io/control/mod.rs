@@ -33,8 +33,8 @@ use nix::sys::signal::{SigSet, Signal};
 use super::fdpass::Channel;
 use super::keeper::protocol::Event;
 use super::keeper::{ENGINE_FD, KeeperLink};
-use crate::config::PortId;
 use crate::control::api::{Answer, Request};
+use crate::control::state::ContainerNumber;
 use directory::lock;
 pub use directory::{container_files, make_private};
 use operations::Control;
@@ -65,8 +65,8 @@ enum Word {
     MaybeLeave,
     /// A client has gone.
     ClientGone,
-    /// The first process of the container at this port, or its monitor, has ended a while ago.
-    Ended(PortId),
+    /// The first process of this container, or its monitor, has ended a while ago.
+    Ended(ContainerNumber),
     /// Everything is to end, or has.
     End,
 }
@@ -132,8 +132,8 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
             recv(words) -> word => match word {
                 Ok(Word::MaybeLeave) => due = true,
                 Ok(Word::ClientGone) => {}
-                Ok(Word::Ended(port)) => {
-                    hold(&engine.control).unattended(port);
+                Ok(Word::Ended(container)) => {
+                    hold(&engine.control).unattended(container);
                     due = true;
                 }
                 Ok(Word::End) | Err(_) => return,

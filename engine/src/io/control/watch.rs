@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::Word;
-use crate::config::PortId;
+use crate::control::state::ContainerNumber;
 use crate::io::process::Process;
 
 /// How long a monitor may take to report.
@@ -36,10 +36,10 @@ impl Watch {
         Ok(Self(registry))
     }
 
-    /// Watches a process of the container at `port`.
-    pub(super) fn add(&self, port: PortId, process: &Process) -> io::Result<()> {
+    /// Watches a process of a container.
+    pub(super) fn add(&self, container: ContainerNumber, process: &Process) -> io::Result<()> {
         let fd = process.as_fd().as_raw_fd();
-        let token = Token(port.0 as usize);
+        let token = Token(container.0 as usize);
         self.0
             .register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
@@ -55,7 +55,7 @@ impl Watch {
 
 fn watch(mut poll: Poll, words: &Sender<Word>) {
     let mut events = Events::with_capacity(BATCH);
-    let mut due: VecDeque<(Instant, PortId)> = VecDeque::new();
+    let mut due: VecDeque<(Instant, ContainerNumber)> = VecDeque::new();
     loop {
         let next = due.front().map(|(at, _)| *at);
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
@@ -64,11 +64,12 @@ fn watch(mut poll: Poll, words: &Sender<Word>) {
             continue;
         }
         let now = Instant::now();
-        let ended = events.iter().map(|event| PortId(event.token().0 as u32));
-        due.extend(ended.map(|port| (now + GRACE, port)));
-        while let Some((_, port)) = due.front().copied().filter(|(at, _)| *at <= now) {
+        let ended = events.iter();
+        let ended = ended.map(|event| ContainerNumber(event.token().0 as u32));
+        due.extend(ended.map(|container| (now + GRACE, container)));
+        while let Some((_, container)) = due.front().copied().filter(|(at, _)| *at <= now) {
             due.pop_front();
-            if words.send(Word::Ended(port)).is_err() {
+            if words.send(Word::Ended(container)).is_err() {
                 return;
             }
         }

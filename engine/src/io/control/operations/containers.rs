@@ -11,11 +11,20 @@ use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, RemoveMode, Reply};
 use crate::control::naming;
-use crate::control::state::{Container, Network, Phase};
+use crate::control::state::{Container, Endpoint, Network, Phase};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
 use crate::io::process::Process;
 use crate::io::user::Participant;
+
+/// Where an interface's routes lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// To its own subnet.
+    OnLink,
+    /// Everywhere.
+    Default,
+}
 
 impl Control {
     pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
@@ -28,13 +37,13 @@ impl Control {
             return Err(Invalid::new("request", what));
         }
         let created = unix_time().as_secs();
-        let uplink = &self.state.network(&spec.network)?.uplink;
-        let mut claims = Claims::none(uplink, &self.keeper);
+        let leading = self.state.leading_network(&spec.networks)?;
+        let mut claims = Claims::none(leading, &self.keeper);
         let container = self
             .state
             .create_container(spec, created, random()?, &mut claims)?
             .clone();
-        let plugged = self.plug(&container, &target, claims).and_then(|()| {
+        let plugged = self.plug_all(&container, &target, claims).and_then(|()| {
             let Some((first, monitor)) = processes else {
                 return Ok(());
             };
@@ -46,7 +55,7 @@ impl Control {
             self.hold(&container, held)
         });
         if let Err(error) = plugged {
-            self.unplug(container.port);
+            self.detach(&container.name);
             self.state.forget(&container.name);
             return Err(error);
         }
@@ -54,15 +63,37 @@ impl Control {
         Ok(Reply::Container(self.state.container_view(&container)?))
     }
 
-    fn plug(&mut self, container: &Container, target: &OwnedFd, claims: Claims) -> Outcome<()> {
-        let network = self.state.network(&container.network)?.clone();
-        let address = IpNet::new(container.address.into(), network.subnet.prefix_len());
+    /// Plugs a new container into all of its networks.
+    fn plug_all(&mut self, container: &Container, target: &OwnedFd, claims: Claims) -> Outcome<()> {
+        let leading = self.state.leading(container).map(|endpoint| endpoint.port);
+        let mut claims = Some(claims);
+        for endpoint in &container.endpoints {
+            let is_leading = leading == Some(endpoint.port);
+            let (route, claims) = match claims.take_if(|_| is_leading) {
+                Some(claims) => (Route::Default, claims),
+                None => (Route::OnLink, Claims::OnWire),
+            };
+            self.plug(container, endpoint, target, route, claims)?;
+        }
+        Ok(())
+    }
+
+    fn plug(
+        &mut self,
+        container: &Container,
+        endpoint: &Endpoint,
+        target: &OwnedFd,
+        route: Route,
+        claims: Claims,
+    ) -> Outcome<()> {
+        let network = self.state.network(&endpoint.network)?.clone();
+        let address = IpNet::new(endpoint.address.into(), network.subnet.prefix_len());
         let spec = Plug {
-            host_ifname: container.host_ifname(),
-            ifname: container.spec.ifname.clone(),
-            mac: container.mac.to_string(),
+            host_ifname: endpoint.host_ifname(),
+            ifname: endpoint.ifname.clone(),
+            mac: endpoint.mac.to_string(),
             addresses: vec![address.map_err(broken)?],
-            gateway: Some(network.gateway.into()),
+            gateway: (route == Route::Default).then_some(network.gateway.into()),
             mtu: network.mtu,
         };
         let request = RequestBody::Plug(spec);
@@ -70,9 +101,9 @@ impl Control {
             .keeper
             .request(request, &[target.as_fd()])
             .map_err(broken)?;
-        let place = self.place(container.port, reply, fds)?;
-        let opening = opening(container, &network, &container.publish, claims);
-        self.add_port(container, &network, place, opening)
+        let place = self.place(endpoint.port, reply, fds)?;
+        let opening = opening(endpoint, &network, &endpoint.publish, claims);
+        self.add_port(container, endpoint, &network, place, opening)
     }
 
     /// Notes where the engine's end of an interface lies.
@@ -99,11 +130,12 @@ impl Control {
     fn add_port(
         &self,
         container: &Container,
+        endpoint: &Endpoint,
         network: &Network,
         place: Place,
         opening: Opening,
     ) -> Outcome<()> {
-        let port = container.port;
+        let port = endpoint.port;
         let guard = if container.spec.unguarded {
             Guarding::Off
         } else {
@@ -112,12 +144,12 @@ impl Control {
         let config = PortConfig {
             id: port,
             network: network.number,
-            mac: container.mac,
-            addresses: vec![container.address.into()],
+            mac: endpoint.mac,
+            addresses: vec![endpoint.address.into()],
             mtu: network.mtu,
             guard,
         };
-        let participant = participant(container, network);
+        let participant = participant(container, endpoint, network);
         let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
         self.ask(move |w, _| {
             w.datapath().add_port(config).map_err(broken)?;
@@ -146,11 +178,13 @@ impl Control {
         Ok(Reply::Done)
     }
 
-    /// Takes a container off its network: port, flows, published ports, interface.
+    /// Takes a container off its networks: ports, flows, published ports, interfaces.
     pub(super) fn detach(&mut self, name: &str) {
         if let Ok(container) = self.state.container(name).cloned() {
             self.let_go(&container.name);
-            self.unplug(container.port);
+            for endpoint in &container.endpoints {
+                self.unplug(endpoint.port);
+            }
         }
     }
 
@@ -192,13 +226,24 @@ impl Control {
         let Some(port) = self.port_at(sandbox, ifindex) else {
             return;
         };
-        let gone = self.state.containers().find(|c| c.port == port);
-        // One that `run` has started is there as long as its first process is.
-        let gone = gone.filter(|c| !self.held.contains_key(&c.name));
-        let gone = gone.map(|c| c.name.clone());
+        let gone = self.state.endpoint_at(port).map(|(c, _)| c.name.clone());
         self.unplug(port);
-        if let Some(name) = gone {
-            self.state.forget(&name);
+        // One that `run` has started is there as long as its first process is.
+        if let Some(name) = gone.filter(|name| !self.held.contains_key(name)) {
+            self.link_lost(&name);
+        }
+    }
+
+    /// A namespace that others made has lost an interface; with the last one it is gone.
+    fn link_lost(&mut self, name: &str) {
+        let container = self.state.container(name);
+        let still = |c: &Container| {
+            c.endpoints
+                .iter()
+                .any(|e| self.places.contains_key(&e.port))
+        };
+        if !container.is_ok_and(still) {
+            self.state.forget(name);
         }
     }
 
@@ -226,12 +271,14 @@ impl Control {
 }
 
 /// What the name server is to know of a container.
-fn participant(container: &Container, network: &Network) -> Participant {
-    let names = naming::names(container).into_iter().map(str::to_owned);
+fn participant(container: &Container, endpoint: &Endpoint, network: &Network) -> Participant {
+    let names = naming::names(container, endpoint)
+        .into_iter()
+        .map(str::to_owned);
     let servers = &container.spec.naming.servers;
     Participant {
         zone: naming::zone_id(network),
-        addr: container.address.into(),
+        addr: endpoint.address.into(),
         names: names.collect(),
         upstreams: naming::upstreams(servers, &network.subnet.into()),
     }

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{Control, Outcome, broken};
-use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::api::{Answer, Reply};
-use crate::control::state::{Container, Phase};
+use crate::control::state::{Container, ContainerNumber, Phase};
 use crate::io::control::directory::container_files;
 use crate::io::keeper::protocol::RequestBody;
 use crate::io::process::Process;
@@ -36,7 +35,7 @@ impl Control {
     /// Holds on to a container's first process and namespace until it has ended.
     pub(super) fn hold(&mut self, container: &Container, held: Held) -> Outcome<()> {
         for process in [&held.process, &held.monitor] {
-            self.watch.add(container.port, process).map_err(broken)?;
+            self.watch.add(container.number, process).map_err(broken)?;
         }
         self.held.insert(container.name.clone(), held);
         Ok(())
@@ -49,10 +48,10 @@ impl Control {
         }
     }
 
-    /// The first process of the container at `port`, or its monitor, has ended a while ago. If nobody has
-    /// told with which status, the monitor was killed: what it would have done is done here.
-    pub(in super::super) fn unattended(&mut self, port: PortId) {
-        let here = |c: &&Container| c.port == port && c.phase == Phase::Running;
+    /// The first process of a container, or its monitor, has ended a while ago. If nobody has told with
+    /// which status, the monitor was killed: what it would have done is done here.
+    pub(in super::super) fn unattended(&mut self, number: ContainerNumber) {
+        let here = |c: &&Container| c.number == number && c.phase == Phase::Running;
         let Some(container) = self.state.containers().find(here).cloned() else {
             return;
         };

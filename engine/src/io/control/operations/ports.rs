@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddrV4};
 
 use pontoon_nat::{Owner, Published};
-use pontoon_packet::Endpoint;
 
 use super::{Control, Outcome, broken, unexpected};
+use crate::control::Invalid;
 use crate::control::api::Reply;
 use crate::control::publish::{PublishRange, PublishSpec};
-use crate::control::state::{Container, HostPorts, Network, Stopped, Unclaimed, UplinkSpec};
+use crate::control::state::{Endpoint, HostPorts, Network, Stopped, Unclaimed, UplinkSpec};
 use crate::io::fdpass::MAX_FDS;
 use crate::io::keeper::KeeperLink;
 use crate::io::keeper::protocol::{HostEndpoint, ReplyBody, RequestBody};
@@ -31,11 +31,11 @@ pub(super) enum Claims {
 }
 
 impl Claims {
-    /// No port yet, on a network with this uplink.
-    pub(super) fn none(uplink: &UplinkSpec, keeper: &KeeperLink) -> Self {
-        match uplink {
-            UplinkSpec::User => Self::Sockets(keeper.clone(), Vec::new()),
-            UplinkSpec::Device(_) | UplinkSpec::None => Self::OnWire,
+    /// No port yet, on this network.
+    pub(super) fn none(network: Option<&Network>, keeper: &KeeperLink) -> Self {
+        match network.map(|network| &network.uplink) {
+            Some(UplinkSpec::User) => Self::Sockets(keeper.clone(), Vec::new()),
+            Some(UplinkSpec::Device(_) | UplinkSpec::None) | None => Self::OnWire,
         }
     }
 }
@@ -108,10 +108,17 @@ fn host_endpoint(port: &PublishSpec) -> Option<HostEndpoint> {
 impl Control {
     pub(super) fn publish(&mut self, name: &str, wanted: &[PublishRange]) -> Outcome<Reply> {
         let container = self.state.container(name)?.clone();
-        let network = self.state.network(&container.network)?.clone();
-        let mut claims = Claims::none(&network.uplink, &self.keeper);
+        let endpoint = self.state.leading(&container).ok_or_else(|| {
+            let what = format!(
+                "{} has no network that a port could lead to",
+                container.name
+            );
+            Invalid::new("PORT", what)
+        })?;
+        let network = self.state.network(&endpoint.network)?.clone();
+        let mut claims = Claims::none(Some(&network), &self.keeper);
         let chosen = self.state.publish(&container.name, wanted, &mut claims)?;
-        let opening = opening(&container, &network, &chosen, claims);
+        let opening = opening(endpoint, &network, &chosen, claims);
         let opened = self.ask(|w, _| opening.carry_out(w)).and_then(|done| done);
         if let Err(error) = opened {
             self.state
@@ -123,9 +130,19 @@ impl Control {
 
     pub(super) fn unpublish(&mut self, name: &str, wanted: &[PublishRange]) -> Outcome<Reply> {
         let container = self.state.container(name)?.clone();
-        let gateway = self.state.network(&container.network)?.gateway;
         let gone = self.state.unpublish(&container.name, wanted)?;
-        let published: Vec<_> = published(&container, &gone).collect();
+        for endpoint in &container.endpoints {
+            let led_here = |port: &&PublishSpec| endpoint.publish.contains(port);
+            let ports: Vec<_> = gone.iter().filter(led_here).cloned().collect();
+            self.shut(endpoint, &ports)?;
+        }
+        Ok(Reply::Ports(gone))
+    }
+
+    /// Serves no clients of these ports any more.
+    fn shut(&self, endpoint: &Endpoint, ports: &[PublishSpec]) -> Outcome<()> {
+        let gateway = self.state.network(&endpoint.network)?.gateway;
+        let published: Vec<_> = published(endpoint, ports).collect();
         self.ask(move |w, _| {
             w.unpublish(&published);
             for port in published {
@@ -135,8 +152,7 @@ impl Control {
                     ..port
                 });
             }
-        })?;
-        Ok(Reply::Ports(gone))
+        })
     }
 }
 
@@ -146,14 +162,14 @@ pub(super) enum Opening {
     Sockets(Vec<(Publication, HostSocket)>),
 }
 
-/// Joins claims to the container that they were made for.
+/// Joins claims to the place that they were made for.
 pub(super) fn opening(
-    container: &Container,
+    endpoint: &Endpoint,
     network: &Network,
     ports: &[PublishSpec],
     claims: Claims,
 ) -> Opening {
-    let published = published(container, ports);
+    let published = published(endpoint, ports);
     let sockets = match claims {
         Claims::OnWire => return Opening::OnWire(published.collect()),
         Claims::Sockets(_, sockets) => sockets,
@@ -186,16 +202,16 @@ impl Opening {
 }
 
 fn published<'a>(
-    container: &Container,
+    endpoint: &Endpoint,
     ports: &'a [PublishSpec],
-) -> impl Iterator<Item = Published> + 'a {
-    let (address, owner) = (container.address, Owner(container.port.0));
+) -> impl Iterator<Item = Published> + use<'a> {
+    let (address, owner) = (endpoint.address, Owner(endpoint.port.0));
     ports.iter().filter_map(move |spec| {
         Some(Published {
             protocol: spec.protocol,
             addr: spec.address,
             port: spec.host?,
-            target: Endpoint::new(address.into(), spec.container),
+            target: pontoon_packet::Endpoint::new(address.into(), spec.container),
             owner,
         })
     })
