@@ -241,19 +241,52 @@ pub(crate) enum Network {
     /// Make a network
     Create(Box<CreateNetwork>),
     /// List networks
-    Ls(Listing),
+    Ls(ListNetworks),
     /// Show networks as JSON
     Inspect {
-        /// Names of networks
+        /// Names or ids of networks
         #[arg(required = true)]
         names: Vec<String>,
+        /// Show `json` on one line, or this text with {{.Field}} and {{json .Field}} filled in
+        #[arg(short, long)]
+        format: Option<String>,
     },
     /// Remove networks
     Rm {
-        /// Names of networks
+        /// Names or ids of networks
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Remove all networks that no container uses
+    Prune(PruneNetworks),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListNetworks {
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Ids in full
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only those with name=, id=, driver=, scope=, type= or label=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Show `json`, or this text with {{.Field}} filled in, in columns behind `table`
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneNetworks {
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Only those with label=, label!= or made before until=
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 mod args;
 mod client;
 mod demo;
+mod network;
 mod run;
 mod show;
 mod start;
@@ -11,14 +12,11 @@ mod start;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pontoon_engine::control::api::{
-    AttachSpec, EndpointSpec, HostLoopback, Naming, NetworkSpec, NetworkView, RemoveMode, Reply,
-    Request,
-};
+use pontoon_engine::control::api::{AttachSpec, EndpointSpec, Naming, RemoveMode, Reply, Request};
 use pontoon_engine::control::labels;
 use pontoon_engine::io::control::transport::runtime_directory;
 
-use args::{Attach, Cli, Command, CreateNetwork, Listing, Network, Ports};
+use args::{Attach, Cli, Command, Listing, Ports};
 use client::{Client, Failure};
 
 /// Exit status of Pontoon's own errors in `run` and `exec`, as Docker's.
@@ -78,7 +76,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
             name: args.name,
         }),
         Command::Port { name, listing } => show::ports(&Client::open()?, name, &listing),
-        Command::Network(network) => dispatch_network(network),
+        Command::Network(command) => network::dispatch(command),
         Command::Fdb(listing) => show::fdb(&Client::open()?, &listing),
         Command::Arp(listing) => show::neighbours(&Client::open()?, &listing),
         Command::Flows(listing) => show::flows(&Client::open()?, &listing),
@@ -89,44 +87,6 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Demo { inside: true } => demo::inside(),
         Command::Keeper { leave } => start::keeper(leave),
         Command::Engine { leave } => start::engine(leave),
-    }
-}
-
-fn dispatch_network(command: Network) -> Result<u8, Failure> {
-    match command {
-        Network::Create(args) => {
-            println!("{}", create_network(*args)?.id);
-            Ok(0)
-        }
-        Network::Ls(listing) => show::networks(&Client::open()?, &listing),
-        Network::Inspect { names } => show::inspect_networks(&Client::open()?, &names),
-        Network::Rm { names } => each(names, |name| Request::RemoveNetwork { name }),
-    }
-}
-
-/// `network create`.
-fn create_network(args: CreateNetwork) -> Result<NetworkView, Failure> {
-    let client = start::engine_for_user()?;
-    let spec = NetworkSpec {
-        name: args.name,
-        subnet: args.subnet,
-        ip_range: args.ip_range,
-        gateway: args.gateway,
-        aux_addresses: args.aux_address.into_iter().collect(),
-        uplink: Some(args.uplink),
-        host_loopback: if args.host_loopback {
-            HostLoopback::Open
-        } else {
-            HostLoopback::Closed
-        },
-        mtu: args.mtu,
-        host_port: args.host_port,
-        labels: labels::parse(&args.label)?,
-        options: args.opt.into_iter().collect(),
-    };
-    match client.ask(&Request::CreateNetwork(spec))? {
-        Reply::Network(network) => Ok(network),
-        _ => Err(Failure::unexpected()),
     }
 }
 

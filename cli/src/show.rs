@@ -10,18 +10,21 @@ use serde::Serialize;
 
 use crate::args::{Listing, Ps};
 use crate::client::{Client, Failure};
-use crate::is_json;
+use crate::{is_json, network};
 
 type Shown = Result<u8, Failure>;
 
 /// Prints rows under a header, columns three spaces apart.
-fn table(header: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn table(header: &[impl AsRef<str>], rows: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([header[column].len()]).max().unwrap_or(0)
+        cells
+            .chain([header[column].as_ref().len()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<_> = (0..header.len()).map(width).collect();
-    let header: Vec<_> = header.iter().map(|text| (*text).to_owned()).collect();
+    let header: Vec<_> = header.iter().map(|text| text.as_ref().to_owned()).collect();
     for row in std::iter::once(&header).chain(rows) {
         let cells = row
             .iter()
@@ -31,7 +34,7 @@ fn table(header: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-fn json(value: &impl Serialize) -> Shown {
+pub(crate) fn json(value: &impl Serialize) -> Shown {
     println!(
         "{}",
         serde_json::to_string_pretty(value).map_err(std::io::Error::from)?
@@ -115,62 +118,6 @@ pub(crate) fn published(ports: &[PublishSpec]) {
         let (protocol, host) = (protocol_name(spec.protocol), spec.host.unwrap_or(0));
         println!("{}/{protocol} -> {}:{host}", spec.container, spec.address);
     }
-}
-
-fn all_networks(client: &Client) -> Result<Vec<NetworkView>, Failure> {
-    match client.ask(&Request::Networks)? {
-        Reply::Networks(all) => Ok(all),
-        _ => Err(Failure::unexpected()),
-    }
-}
-
-/// `network ls`.
-pub(crate) fn networks(client: &Client, listing: &Listing) -> Shown {
-    let all = all_networks(client)?;
-    if is_json(listing) {
-        return json(&all);
-    }
-    let row = |n: &NetworkView| {
-        vec![
-            short_id(&n.id).to_owned(),
-            n.name.clone(),
-            "bridge".to_owned(),
-            n.subnet.to_string(),
-            n.gateway.to_string(),
-            n.uplink.clone(),
-        ]
-    };
-    let rows: Vec<_> = all.iter().map(row).collect();
-    table(
-        &[
-            "NETWORK ID",
-            "NAME",
-            "DRIVER",
-            "SUBNET",
-            "GATEWAY",
-            "UPLINK",
-        ],
-        &rows,
-    );
-    Ok(0)
-}
-
-/// `network inspect`.
-pub(crate) fn inspect_networks(client: &Client, names: &[String]) -> Shown {
-    let all = all_networks(client)?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in names {
-        match all.iter().find(|network| network.name == *name) {
-            Some(network) => found.push(network),
-            None => {
-                eprintln!("pontoon: No such network: {}", name.escape_default());
-                code = 1;
-            }
-        }
-    }
-    json(&found)?;
-    Ok(code)
 }
 
 /// `fdb`, as `bridge fdb show` prints it.
@@ -351,7 +298,7 @@ impl Names {
         };
         Ok(Self {
             containers,
-            networks: all_networks(client)?,
+            networks: network::all(client)?,
         })
     }
 

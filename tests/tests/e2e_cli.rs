@@ -139,7 +139,7 @@ fn labels_are_kept_and_shown() {
         serde_json::from_str(&user.run(arguments)).expect("JSON")
     };
     let network = &shown(&["network", "inspect", "net"])[0];
-    assert_eq!(network["labels"]["made-by"], "me");
+    assert_eq!(network["Labels"]["made-by"], "me");
     let container = &shown(&["ps", "--json"])[0];
     assert_eq!(container["labels"]["tier"], "front");
     assert_eq!(container["labels"]["plain"], "");

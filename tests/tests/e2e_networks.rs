@@ -83,15 +83,15 @@ network_tests! {
         let mut subnets = Vec::new();
         for n in 0..16 {
             run_pontoon(&format!("network create n{n}"));
-            subnets.push(inspected(&format!("n{n}"), "/subnet"));
+            subnets.push(inspected(&format!("n{n}"), "/IPAM/Config/0/Subnet"));
         }
-        assert_eq!(inspected("bridge", "/subnet"), "172.17.0.0/16");
+        assert_eq!(inspected("bridge", "/IPAM/Config/0/Subnet"), "172.17.0.0/16");
         let expected = (19..=31).map(|n| format!("172.{n}.0.0/16"));
         let expected: Vec<_> = expected.chain([0, 16, 32].map(|n| format!("192.168.{n}.0/20"))).collect();
         assert_eq!(subnets, expected);
         run_pontoon("network rm n1");
         run_pontoon("network create again");
-        assert_eq!(inspected("again", "/subnet"), "172.20.0.0/16");
+        assert_eq!(inspected("again", "/IPAM/Config/0/Subnet"), "172.20.0.0/16");
     }
 
     /// BAD-06: what makes no network is refused with one line that names field and value, and leaves nothing.
@@ -124,5 +124,111 @@ network_tests! {
             assert!(!output.status.success() && error.contains(why), "{error}");
         }
         assert_eq!(run_pontoon("network ls"), before, "nothing half done is left");
+    }
+
+    /// `docker network ls` with its forms and filters.
+    fn networks_are_listed_as_docker_lists_them {
+        let id = run_pontoon("network create --label team=blue --label bare n1");
+        let (id, short) = (id.trim(), &id[..12]);
+        run_pontoon("network create --uplink none n2");
+        let bridge = run_pontoon("network ls -q --filter type=builtin");
+        let n2 = run_pontoon("network ls -q --filter name=n2");
+        let expected = [
+            "NETWORK ID     NAME     DRIVER   SCOPE".to_owned(),
+            format!("{}   bridge   bridge   local", bridge.trim()),
+            format!("{short}   n1       bridge   local"),
+            format!("{}   n2       bridge   local\n", n2.trim()),
+        ];
+        assert_eq!(run_pontoon("network ls"), expected.join("\n"));
+        assert_eq!(run_pontoon("network ls -q --no-trunc -f name=n1"), format!("{id}\n"));
+        for (filters, names) in [
+            ("-f name=n", "n1\nn2\n"),
+            ("-f name=n1 -f name=n2", "n1\nn2\n"),
+            ("-f label=team", "n1\n"),
+            ("-f label=team=red", ""),
+            ("-f label=team=blue -f label=bare", "n1\n"),
+            ("-f type=custom -f driver=bridge -f scope=local", "n1\nn2\n"),
+            ("-f driver=overlay", ""),
+            (&format!("-f id={}", &id[..8]), "n1\n"),
+        ] {
+            let listed = run_pontoon(&format!("network ls {filters} --format '{{{{.Name}}}}'"));
+            assert_eq!(listed, names, "{filters}");
+        }
+        let columns = run_pontoon(r"network ls -f type=custom --format 'table {{.Name}}\t{{.Internal}}\t{{.Labels}}'");
+        assert_eq!(columns, "NAME   INTERNAL   LABELS\nn1     false      bare=,team=blue\nn2     true\n");
+        let line = run_pontoon("network ls -f name=n1 --format '{{json .}}'");
+        assert_eq!(line, run_pontoon("network ls -f name=n1 --format json"));
+        let (created, rest) = line.split_once(",").expect("several fields");
+        assert!(created.starts_with("{\"CreatedAt\":\"20") && created.ends_with(" +0000 UTC\""), "{created}");
+        let expected = format!(
+            "\"Driver\":\"bridge\",\"ID\":\"{short}\",\"IPv6\":\"false\",\"Internal\":\"false\",\
+             \"Labels\":\"bare=,team=blue\",\"Name\":\"n1\",\"Scope\":\"local\"}}\n");
+        assert_eq!(rest, expected);
+        assert!(refused("network ls -f nosuch=1").contains("invalid filter 'nosuch'"));
+        assert!(refused("network ls --format '{{range .}}'").contains("only {{.Field}}"));
+    }
+
+    /// `docker network inspect`: its keys in its order.
+    fn networks_are_shown_as_docker_shows_them {
+        let id = run_pontoon(
+            "network create --subnet 10.9.0.0/24 --ip-range 10.9.0.128/25 --gateway 10.9.0.1 \
+            --aux-address r=10.9.0.2 --label a=b -o com.docker.network.driver.mtu=1400 n1");
+        let id = id.trim();
+        sleeper("c1", "--network n1 --ip 10.9.0.5");
+        run_pontoon("run --name gone --network n1 -- true");
+        let text = run_pontoon("network inspect n1");
+        let keys = [
+            "[\n    {\n        \"Name\": \"n1\",\n        \"Id\"", "\"Created\"", "\"Scope\": \"local\"",
+            "\"Driver\": \"bridge\"", "\"EnableIPv6\": false", "\"IPAM\"", "\"Driver\": \"default\"",
+            "\"Options\": {}", "\"Config\"", "\"Subnet\": \"10.9.0.0/24\"", "\"IPRange\": \"10.9.0.128/25\"",
+            "\"Gateway\": \"10.9.0.1\"", "\"AuxiliaryAddresses\"", "\"r\": \"10.9.0.2\"",
+            "\"Internal\": false", "\"Attachable\": false", "\"Ingress\": false", "\"ConfigFrom\"",
+            "\"Network\": \"\"", "\"ConfigOnly\": false", "\"Containers\"", "\"Name\": \"c1\"",
+            "\"EndpointID\"", "\"MacAddress\": \"02:42:0a:09:00:05\"", "\"IPv4Address\": \"10.9.0.5/24\"",
+            "\"IPv6Address\": \"\"", "\"Options\"", "\"com.docker.network.driver.mtu\": \"1400\"",
+            "\"Labels\"", "\"a\": \"b\"",
+        ];
+        let mut rest = text.as_str();
+        for key in keys {
+            let at = rest.find(key).unwrap_or_else(|| panic!("no {key} behind the others in {text}"));
+            rest = &rest[at + key.len()..];
+        }
+        assert!(!text.contains("\"gone\""), "{text}");
+        assert_eq!(inspected(&id[..12], "/Id"), id);
+        assert_eq!(run_pontoon("network inspect -f '{{.Name}} {{.Id}}' n1"), format!("n1 {id}\n"));
+        assert_eq!(run_pontoon("network inspect -f '{{json .Labels}}' n1"), "{\"a\":\"b\"}\n");
+
+        let output = try_sh(&format!("{} network inspect nosuch n1", environment()));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(error, "pontoon: No such network: nosuch\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), text, "the others are shown");
+    }
+
+    /// `docker network rm` and `prune`: what is used stays, and each thing is told in Docker's words.
+    fn networks_that_nobody_uses_go {
+        let id = run_pontoon("network create used");
+        let id = id.trim();
+        run_pontoon("network create --label keep one");
+        run_pontoon("network create two");
+        sleeper("c1", "--network used");
+        let in_use = format!("error while removing network: network used id {id} has active endpoints");
+        assert!(refused("network rm used").contains(&in_use));
+        assert!(refused(&format!("network rm {}", &id[..12])).contains(&in_use));
+        assert!(refused("network rm nosuch").contains("No such network: nosuch"));
+        assert!(refused("network rm bridge").contains("bridge is a pre-defined network and cannot be removed"));
+
+        let prune = format!("{} network prune", environment());
+        let asked = sh(&format!("echo n | {prune}"));
+        assert!(asked.starts_with("WARNING! This will remove all custom networks"), "{asked}");
+        assert!(asked.ends_with("[y/N] "), "{asked}");
+        assert_eq!(run_pontoon("network prune -f --filter until=1h"), "");
+        assert_eq!(run_pontoon("network prune -f --filter label!=keep --filter until=0s"), "Deleted Networks:\ntwo\n\n");
+        assert!(refused("network prune -f --filter until=soon").contains("until=soon"));
+        let agreed = sh(&format!("echo y | {prune}"));
+        assert!(agreed.ends_with("Deleted Networks:\none\n\n"), "{agreed}");
+        assert_eq!(run_pontoon("network prune -f"), "");
+        run_pontoon("rm -f c1");
+        assert_eq!(run_pontoon("network rm used"), "used\n");
     }
 }

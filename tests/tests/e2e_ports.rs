@@ -218,7 +218,8 @@ site_tests! {|site|
         let expected = "80/tcp -> 0.0.0.0:8080\n80/udp -> 0.0.0.0:8080\n\
                         81/tcp -> 0.0.0.0:8081\n82/tcp -> 0.0.0.0:8082\n";
         assert_eq!(site.run("port web"), expected);
-        assert!(site.run("network ls").contains("user"));
+        let uplink = site.run("network inspect bridge");
+        assert!(uplink.contains("\"Uplink\": \"user\""), "{uplink}");
     }
 
     /// The moby behaviours of ports on distinct addresses: PUB-02, PUB-03, PUB-04.
@@ -433,7 +434,7 @@ site_tests! {|site|
         let hosts = site.run("exec other -- cat /etc/hosts");
         assert!(hosts.contains(&format!("{GATEWAY}\tme\n")) && !hosts.contains("internal"), "{hosts}");
         let inspect = site.run("network inspect lab");
-        assert!(inspect.contains("\"host_loopback\": \"10.97.0.254\""), "{inspect}");
+        assert!(inspect.contains("\"HostLoopback\": \"10.97.0.254\""), "{inspect}");
     }
 
     fn without_descriptors_new_flows_are_refused_and_old_ones_live {

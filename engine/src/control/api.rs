@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
+use super::labels::LabelFilter;
 use super::publish::{PublishRange, PublishSpec};
 use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 
@@ -73,11 +74,18 @@ pub enum Request {
     CreateNetwork(NetworkSpec),
     /// All networks.
     Networks,
+    /// One network, by name or the beginning of its id.
+    Network {
+        /// Which.
+        name: String,
+    },
     /// Take an empty network away.
     RemoveNetwork {
         /// Its name.
         name: String,
     },
+    /// Take all networks away that nobody uses, but for the default one.
+    PruneNetworks(PruneFilter),
     /// Forwarding databases.
     Fdb,
     /// Neighbour tables.
@@ -202,6 +210,17 @@ pub struct NetworkSpec {
     /// ([`DriverOptions`](super::driver_options::DriverOptions)).
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+}
+
+/// Which of the networks that nobody uses go.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PruneFilter {
+    /// What is asked of their labels, all of it.
+    #[serde(default)]
+    pub labels: Vec<LabelFilter>,
+    /// Only those that were made before this, in nanoseconds of Unix time.
+    #[serde(default)]
+    pub created_before_nanos: Option<u64>,
 }
 
 /// Whether containers reach what listens on the host's loopback.
@@ -375,6 +394,8 @@ pub enum Reply {
     Network(NetworkView),
     /// Networks.
     Networks(Vec<NetworkView>),
+    /// Names of what went.
+    Names(Vec<String>),
     /// Forwarding databases.
     Fdb(Vec<FdbEntry>),
     /// Neighbour tables.

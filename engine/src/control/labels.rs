@@ -1,5 +1,7 @@
 //! Labels: what whoever makes a network or a container notes about it. Docker's `--label`.
 
+use serde::{Deserialize, Serialize};
+
 use super::Invalid;
 use super::api::Labels;
 
@@ -53,6 +55,48 @@ pub fn check(labels: &Labels) -> Result<(), Invalid> {
     }
 }
 
+/// What is asked of the labels of something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LabelFilter {
+    /// There is one of this name, with this value where there is one.
+    Has(String, Option<String>),
+    /// There is none such.
+    HasNot(String, Option<String>),
+}
+
+impl LabelFilter {
+    /// `NAME` or `NAME=VALUE` is among the labels.
+    pub fn has(text: &str) -> Self {
+        let (name, value) = split(text);
+        Self::Has(name, value)
+    }
+
+    /// `NAME` or `NAME=VALUE` is not among the labels.
+    pub fn has_not(text: &str) -> Self {
+        let (name, value) = split(text);
+        Self::HasNot(name, value)
+    }
+
+    /// Whether `labels` are as asked for.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        let holds = |name: &String, value: &Option<String>| {
+            let found = labels.get(name);
+            found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+        };
+        match self {
+            Self::Has(name, value) => holds(name, value),
+            Self::HasNot(name, value) => !holds(name, value),
+        }
+    }
+}
+
+fn split(text: &str) -> (String, Option<String>) {
+    match text.split_once('=') {
+        None => (text.to_owned(), None),
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +123,28 @@ mod tests {
         }
         let many: Vec<_> = (0..=MAX_LABELS).map(|n| n.to_string()).collect();
         assert!(parse(&many).unwrap_err().reason.contains("at most 128"));
+    }
+
+    #[test]
+    fn filters_ask_for_a_name_or_for_its_value_too() {
+        let labels = Labels::from([("team".to_owned(), "blue".to_owned())]);
+        for (filter, expected) in [
+            ("team", true),
+            ("team=blue", true),
+            ("team=", false),
+            ("team=red", false),
+            ("tea", false),
+        ] {
+            assert_eq!(
+                LabelFilter::has(filter).matches(&labels),
+                expected,
+                "{filter}"
+            );
+            assert_eq!(
+                LabelFilter::has_not(filter).matches(&labels),
+                !expected,
+                "{filter}"
+            );
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{FreePorts, Network, State};
+use super::{DEFAULT_NETWORK, FreePorts, Network, State};
 use crate::control::Invalid;
-use crate::control::api::{AttachSpec, EndpointSpec, NetworkSpec};
+use crate::control::api::{AttachSpec, EndpointSpec, NetworkSpec, PruneFilter};
+use crate::control::labels::LabelFilter;
 use crate::control::publish;
 
 fn spec(name: &str, subnet: &str) -> NetworkSpec {
@@ -203,4 +204,34 @@ fn a_network_says_how_interfaces_are_called_and_where_ports_are_published() {
     assert_eq!(container.endpoints[0].ifname, "net0");
     let published: Vec<_> = container.publish().map(ToString::to_string).collect();
     assert_eq!(published, ["127.0.0.1:80->80/tcp", "0.0.0.0:81->81/tcp"]);
+}
+
+#[test]
+fn what_nobody_uses_is_pruned_as_far_as_it_is_meant() {
+    let mut state = State::default();
+    for (n, name) in [DEFAULT_NETWORK, "used", "blue", "red", "plain"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut wanted = spec(name, &format!("10.0.{n}.0/24"));
+        if ["blue", "red"].contains(&name) {
+            wanted.labels = [("team".to_owned(), name.to_owned())].into();
+        }
+        state
+            .create_network(&wanted, &[], n as u64, [n as u64; 4])
+            .unwrap();
+    }
+    attach(&mut state, "used", None).unwrap();
+    let unused = |labels: &[LabelFilter], created_before_nanos| {
+        let labels = labels.to_vec();
+        state.unused_networks(&PruneFilter {
+            labels,
+            created_before_nanos,
+        })
+    };
+    assert_eq!(unused(&[], None), ["blue", "plain", "red"]);
+    assert_eq!(unused(&[], Some(3)), ["blue"]);
+    assert_eq!(unused(&[LabelFilter::has("team")], None), ["blue", "red"]);
+    let both = [LabelFilter::has("team"), LabelFilter::has_not("team=red")];
+    assert_eq!(unused(&both, None), ["blue"]);
 }

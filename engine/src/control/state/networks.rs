@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 use pontoon_packet::MacAddr;
 
-use super::State;
 use super::addressing::Addressing;
+use super::{DEFAULT_NETWORK, State};
 use crate::config::NetworkId;
 use crate::control::Invalid;
 use crate::control::address::Allocator;
-use crate::control::api::{HostLoopback, Labels, NetworkSpec, NetworkView};
+use crate::control::api::{HostLoopback, Labels, NetworkSpec, NetworkView, PruneFilter};
 use crate::control::driver_options::DriverOptions;
 use crate::control::labels;
 use crate::control::name::{check_name, id};
@@ -178,6 +178,22 @@ impl State {
         self.networks
             .remove(&name)
             .ok_or_else(|| no_such_network(&name))
+    }
+
+    /// Names of the networks that `filter` speaks of and that nobody uses, but for the default one.
+    pub fn unused_networks(&self, filter: &PruneFilter) -> Vec<String> {
+        let is_used = |network: &Network| {
+            let mut places = self.endpoints_on(&network.name);
+            network.name == DEFAULT_NETWORK || places.next().is_some()
+        };
+        let is_meant = |network: &Network| {
+            let before = filter.created_before_nanos;
+            let labels = &network.labels;
+            before.is_none_or(|before| network.created_nanos < before)
+                && filter.labels.iter().all(|filter| filter.matches(labels))
+        };
+        let unused = self.networks().filter(|n| is_meant(n) && !is_used(n));
+        unused.map(|network| network.name.clone()).collect()
     }
 
     /// The network of that name, or the only one whose id begins so.

@@ -165,7 +165,8 @@ fn answer(
         | Request::Exited { .. }
         | Request::Stop { .. }
         | Request::Remove { .. }
-        | Request::RemoveNetwork { .. } => Some(Word::MaybeLeave),
+        | Request::RemoveNetwork { .. }
+        | Request::PruneNetworks(_) => Some(Word::MaybeLeave),
         _ => None,
     };
     // Waiting for a process to end must not hold up other clients.

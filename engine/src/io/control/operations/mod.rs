@@ -183,7 +183,12 @@ impl Control {
                 let views = self.state.networks().map(|n| self.state.network_view(n));
                 Reply::Networks(views.collect())
             }
+            Request::Network { name } => {
+                let network = self.state.network(&name)?;
+                Reply::Network(self.state.network_view(network))
+            }
             Request::RemoveNetwork { name } => self.remove_network(&name)?,
+            Request::PruneNetworks(filter) => self.prune_networks(&filter)?,
             Request::Fdb => Reply::Fdb(self.ask(|w, now| w.datapath().fdb(now))?),
             Request::Neighbours => {
                 Reply::Neighbours(self.ask(|w, now| w.datapath().neighbours(now))?)

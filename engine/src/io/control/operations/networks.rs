@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{Control, Outcome, broken, random, unexpected, unix_time};
 use crate::config::{ConfigError, NetworkConfig, Outside, PortId};
 use crate::control::Invalid;
-use crate::control::api::{NetworkSpec, Reply};
+use crate::control::api::{NetworkSpec, PruneFilter, Reply};
 use crate::control::naming;
 use crate::control::state::{DEFAULT_NETWORK, HostPort, Network, UplinkSpec};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody};
@@ -98,6 +98,14 @@ impl Control {
         let network = self.state.remove_network(name)?;
         self.unmake_network(&network);
         Ok(Reply::Done)
+    }
+
+    pub(super) fn prune_networks(&mut self, filter: &PruneFilter) -> Outcome<Reply> {
+        let names = self.state.unused_networks(filter);
+        for name in &names {
+            self.remove_network(name)?;
+        }
+        Ok(Reply::Names(names))
     }
 
     pub(super) fn plug_host(&mut self, network: &Network) -> Outcome<()> {
