@@ -33,6 +33,9 @@ const MAX_IDLE_TICKS: u64 = 3;
 /// Growth of the engine that a test may cause, in KiB of resident memory.
 const MAX_GROWTH: u64 = 8 << 10;
 
+/// How long to wait for what comes soon.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Python program that captures what passes an interface. `tcpdump` and others change their identity
 /// first, which an ordinary user's namespace does not allow.
 const CAPTURE: &str = include_str!("e2e/capture.py");
@@ -303,14 +306,13 @@ impl Lab {
 
     /// What a capture holds that passes the filter, a line or more a packet.
     pub fn captured(&self, capture: Background, name: &str, filter: &str) -> String {
-        sleep(Duration::from_millis(200));
+        let file = format!("/run/{name}.pcap");
+        wait_for_quiet(&file);
         drop(capture);
         // tcpdump gives up root's identity, which a namespace with a single user refuses: it gets a
         // namespace in which it is somebody else.
         let tcpdump = "unshare --user --map-user=1000 tcpdump -n -e -vv -r -";
-        sh(&format!(
-            "{tcpdump} '{filter}' < /run/{name}.pcap 2>/dev/null"
-        ))
+        sh(&format!("{tcpdump} '{filter}' < {file} 2>/dev/null"))
     }
 
     /// The hardware address of an interface.
@@ -341,13 +343,13 @@ impl Lab {
     }
 
     /// Runs a Python program that uses the module `wire`, in the namespace of the laboratory; it must
-    /// succeed, within a minute and a half. The program may be indented as a whole.
+    /// succeed, within five minutes. The program may be indented as a whole.
     pub fn wire(&self, program: &str) -> String {
         fs::write("/run/wire.py", WIRE).expect("a writable /run");
         let text = format!("from wire import *\n{}", dedent(program));
         fs::write("/run/program.py", text).expect("a writable /run");
         sh(&format!(
-            "PONTOON='{}' timeout 90 /usr/bin/python3 /run/program.py",
+            "PONTOON='{}' timeout 300 /usr/bin/python3 /run/program.py",
             environment()
         ))
     }
@@ -392,25 +394,23 @@ impl Lab {
 
     /// The engine is still the same, has not grown, is idle, and works.
     fn probe(&self, before: &Engine) {
+        wait_for_with(
+            || self.engine().fds <= before.fds + 5,
+            || {
+                format!(
+                    "descriptors to be no more than {before:?}: {:?}",
+                    self.engine()
+                )
+            },
+        );
         let after = self.engine();
         assert_eq!(after.pid, before.pid, "the engine was replaced");
-        assert!(
-            after.fds <= before.fds + 5,
-            "descriptors grew: {before:?} → {after:?}"
-        );
         assert!(
             after.rss <= before.rss + self.may_grow.get(),
             "memory grew: {before:?} → {after:?}"
         );
-        self.run("c1", "ping -c1 -W2 192.0.2.254");
-        sleep(Duration::from_millis(200));
-        let ticks = process::cpu_ticks(after.pid);
-        sleep(Duration::from_secs(1));
-        let busy = process::cpu_ticks(after.pid) - ticks;
-        assert!(
-            busy <= MAX_IDLE_TICKS,
-            "{busy} ticks of CPU in an idle second"
-        );
+        self.run("c1", "ping -c1 -W10 192.0.2.254");
+        wait_for_idle(after.pid);
         let log = fs::read_to_string("/run/user/pontoon/engine.log").unwrap_or_default();
         assert!(!log.contains("panicked"), "{log}");
     }
@@ -465,8 +465,30 @@ pub fn wait_for(done: impl FnMut() -> bool, what: &str) {
     wait_for_with(done, || what.to_owned());
 }
 
+/// Waits until a second comes in which a process does nothing; one that spins has none.
+pub fn wait_for_idle(pid: u32) {
+    let idle = || {
+        let before = process::cpu_ticks(pid);
+        sleep(Duration::from_secs(1));
+        process::cpu_ticks(pid) - before <= MAX_IDLE_TICKS
+    };
+    wait_for(idle, "a second in which the engine is idle");
+}
+
+/// Waits until nothing more is written to a file.
+pub fn wait_for_quiet(file: &str) {
+    let size = || fs::metadata(file).expect("a file").len();
+    let mut last = size();
+    let quiet = || {
+        sleep(Duration::from_millis(300));
+        let before = std::mem::replace(&mut last, size());
+        before == last
+    };
+    wait_for(quiet, &format!("{file} to be whole"));
+}
+
 fn wait_for_with(mut done: impl FnMut() -> bool, what: impl Fn() -> String) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < end, "waited in vain for: {}", what());
         sleep(Duration::from_millis(20));

@@ -1,17 +1,30 @@
 //! End to end: containers, the way out, published ports.
 
-use std::thread::sleep;
-use std::time::Duration;
+use pontoon_tests::e2e::{Background, Lab, run_pontoon, sh, try_sh, wait_for, wait_for_quiet};
 
-use pontoon_tests::e2e::{run_pontoon, sh, wait_for};
+const PORTS: &str = include_str!("../src/e2e/ports.py");
+/// Prints as whom the server of [`serve_who_asks`] knows the client.
+const ASK: &str = "/usr/bin/python3 /run/ports.py ask";
+
+/// Serves TCP and UDP on ports 53 and 80 of c2, and tells each client its address.
+fn serve_who_asks(lab: &Lab) -> Background {
+    std::fs::write("/run/ports.py", PORTS).expect("a writable /run");
+    let serve = "/usr/bin/python3 /run/ports.py serve /run/ready 0.0.0.0 53 80";
+    let server = lab.spawn("c2", serve);
+    wait_for(
+        || std::fs::exists("/run/ready").unwrap_or(false),
+        "the server",
+    );
+    server
+}
 
 pontoon_tests::laboratory_tests! { |lab|
     /// Containers reach each other, the gateway and the outside; nobody answers for what is unused.
     fn ping_everywhere {
         for target in ["172.18.0.3", "172.18.0.1", "192.0.2.254", "198.51.100.10"] {
-            lab.run("c1", &format!("ping -c2 -i0.2 -W2 {target}"));
+            lab.run("c1", &format!("ping -c2 -i0.2 -W10 {target}"));
         }
-        lab.run("c1", "ping -c1 -s 65000 -W2 172.18.0.1");
+        lab.run("c1", "ping -c1 -s 65000 -W10 172.18.0.1");
         assert!(!lab.try_run("c1", "ping -c1 -W1 172.18.0.77").status.success());
     }
 
@@ -62,12 +75,13 @@ pontoon_tests::laboratory_tests! { |lab|
 
     /// Masquerade: two containers with one source port get two external ports, and their own replies.
     fn two_containers_share_a_source_port {
-        let _echo = lab.serve("ext", "socat UDP4-LISTEN:5300,bind=198.51.100.10,fork,reuseaddr EXEC:cat", 5300);
+        let _echo = lab.serve("ext", "socat -t20 UDP4-LISTEN:5300,bind=198.51.100.10,fork,reuseaddr EXEC:cat", 5300);
         for round in 0..5 {
             for ns in ["c1", "c2"] {
-                let reply = lab.run(ns, &format!(
-                    "echo {ns}-{round} | socat -t1 - UDP4:198.51.100.10:5300,sourceport=5000"));
-                assert_eq!(reply.trim(), format!("{ns}-{round}"));
+                // Waits for the answer, however long a loaded machine takes to start the server's program.
+                let ask = format!(r#"python3 -c "import socket; s = socket.socket(2, 2); s.settimeout(20)
+s.bind((str(), 5000)); s.connect((\"198.51.100.10\", 5300)); s.send(b\"{ns}-{round}\"); print(s.recv(99).decode())""#);
+                assert_eq!(lab.run(ns, &ask).trim(), format!("{ns}-{round}"));
             }
         }
         let flows = run_pontoon("flows");
@@ -93,39 +107,35 @@ pontoon_tests::laboratory_tests! { |lab|
     /// Published TCP and UDP ports; the server sees the client's own address.
     fn published_ports_preserve_the_client {
         lab.reattach("c2", 3, "-p 8080:80 -p 5353:53/udp");
-        let _tcp = lab.serve(
-            "c2", "socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:\"echo \\$SOCAT_PEERADDR\"", 80);
-        let _udp = lab.serve(
-            "c2", "socat UDP4-RECVFROM:53,fork SYSTEM:\"echo \\$SOCAT_PEERADDR\"", 53);
-        assert_eq!(lab.run("ext", "socat -t2 - TCP:192.0.2.1:8080").trim(), "192.0.2.254");
-        // Waits for the answer, however long a loaded machine takes to start the server's shell.
-        let ask = r#"python3 -c "import socket; s = socket.socket(2, 2); s.settimeout(10)
-s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
-        assert_eq!(lab.run("ext", ask).trim(), "192.0.2.254");
+        let _server = serve_who_asks(lab);
+        for (kind, port) in [("tcp", 8080), ("udp", 5353)] {
+            let told = lab.run("ext", &format!("{ASK} {kind} 192.0.2.1 {port}"));
+            assert_eq!(told.trim(), "192.0.2.254", "{kind}");
+        }
         assert_eq!(run_pontoon("port c2").lines().count(), 2);
     }
 
     /// TCP-18: a container reaches a published port by the uplink's address, its own included.
     fn tcp_18_hairpin_from_another_and_from_itself {
         lab.reattach("c2", 3, "-p 8080:80");
-        let _server = lab.serve(
-            "c2", "socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:\"echo \\$SOCAT_PEERADDR\"", 80);
+        let _server = serve_who_asks(lab);
         for ns in ["c1", "c2"] {
-            assert_eq!(lab.run(ns, "socat -t2 - TCP:192.0.2.1:8080").trim(), "172.18.0.1", "{ns}");
+            let told = lab.run(ns, &format!("{ASK} tcp 192.0.2.1 8080"));
+            assert_eq!(told.trim(), "172.18.0.1", "{ns}");
         }
     }
 
     /// ICMP-03: an error about a datagram comes back to the socket that sent it.
     fn icmp_03_closed_ports_are_refused_at_the_socket {
         let outward = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-            s.settimeout(3)\ns.connect((\"198.51.100.10\", 9))\ns.send(b\"x\")\n\
+            s.settimeout(20)\ns.connect((\"198.51.100.10\", 9))\ns.send(b\"x\")\n\
             try:\n    s.recv(10)\n    raise SystemExit(\"answered\")\n\
             except ConnectionRefusedError:\n    pass\n";
         lab.scapy("c1", outward);
         lab.reattach("c2", 3, "-p 9000:9000 -p 9000:9000/udp");
         let capture = lab.capture("ext", "eth0", "inward");
         lab.scapy("ext", &outward.replace("198.51.100.10\", 9", "192.0.2.1\", 9000"));
-        let refused = lab.try_run("ext", "socat -t2 - TCP:192.0.2.1:9000");
+        let refused = lab.try_run("ext", "socat -t20 - TCP:192.0.2.1:9000");
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains("refused"), "{said}");
         let text = lab.captured(capture, "inward", "icmp or tcp");
@@ -135,7 +145,7 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
 
     /// IP-02: the gateway reports a time to live that ran out, quoting what was sent.
     fn traceroute_shows_the_gateway_first {
-        let route = lab.run("c1", "traceroute -n -q1 -w2 -m5 -U 198.51.100.10");
+        let route = lab.run("c1", "traceroute -n -q1 -w10 -m5 -U 198.51.100.10");
         let hops: Vec<_> = route.lines().skip(1).filter_map(|l| l.split_whitespace().nth(1)).collect();
         assert_eq!(hops, ["172.18.0.1", "198.51.100.10"], "{route}");
     }
@@ -143,11 +153,13 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
     /// IP-05 and IP-06: a smaller MTU on the way out.
     fn ip_05_ip_06_path_mtu_is_reported_and_fragments_pass {
         sh("ip link set up0 mtu 1280 && ip -n ext link set eth0 mtu 1280");
-        sleep(Duration::from_millis(300));
-        let refused = lab.try_run("c1", "ping -M do -s 1372 -c2 -W1 198.51.100.10");
-        let text = String::from_utf8_lossy(&refused.stdout) + String::from_utf8_lossy(&refused.stderr);
-        assert!(text.contains("mtu = 1280") || text.contains("mtu=1280"), "{text}");
-        lab.run("c1", "ping -M dont -s 4000 -c2 -i0.2 -W2 198.51.100.10");
+        let refused = || {
+            let ping = lab.try_run("c1", "ping -M do -s 1372 -c2 -W1 198.51.100.10");
+            let text = String::from_utf8_lossy(&ping.stdout) + String::from_utf8_lossy(&ping.stderr);
+            text.contains("mtu = 1280") || text.contains("mtu=1280")
+        };
+        wait_for(refused, "a ping to be told the smaller MTU");
+        lab.run("c1", "ping -M dont -s 4000 -c2 -i0.2 -W10 198.51.100.10");
         sh("head -c 3000000 /dev/urandom > /run/data");
         let receiver = lab.serve("ext", "socat -u TCP-LISTEN:7001 CREATE:/run/copy", 7001);
         lab.run("c1", "socat -u OPEN:/run/data TCP:192.0.2.254:7001");
@@ -163,7 +175,7 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
              send(fragment(p, fragsize=1400))\n");
         lab.scapy("c1", &program("172.18.0.2", "A"));
         lab.scapy("c2", &program("172.18.0.3", "B"));
-        sleep(Duration::from_millis(300));
+        wait_for_quiet("/run/frags.pcap");
         drop(capture);
         let check = "from collections import defaultdict\n\
             parts = defaultdict(bytes)\n\
@@ -227,7 +239,7 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
         let (up0, ext) = (lab.mac("", "up0"), lab.mac("ext", "eth0"));
         lab.scapy("ext", &garbage(&ext, &up0, "192.0.2.254", "192.0.2.1"));
         assert!(lab.drops("malformed.") > 100);
-        lab.run("c1", "ping -c2 -i0.2 -W2 198.51.100.10");
+        lab.run("c1", "ping -c2 -i0.2 -W10 198.51.100.10");
     }
 
     /// TCP-07: an unsolicited SYN on the uplink is met with silence, and reaches nobody.
@@ -263,14 +275,14 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
     fn a_namespace_dies_under_load {
         let server = lab.serve("c3", "iperf3 -s", 5201);
         let load = lab.spawn("c1", "iperf3 -c 172.18.0.4 -t 20");
-        sleep(Duration::from_millis(500));
+        wait_for(|| lab.try_run("c3", "ss -Htn state established sport = :5201 | grep -q 5201").status.success(), "load");
         drop((server, load));
         sh("ip netns pids c3 | xargs -r kill -9; ip netns del c3");
         wait_for(|| !is_listed("c3"), "the container to be gone");
         lab.run("c1", "ping -c2 -i0.2 172.18.0.3");
         sh("ip netns add c3");
         lab.attach("c3", 4, "");
-        lab.run("c1", "ping -c1 -W2 172.18.0.4");
+        lab.run("c1", "ping -c1 -W10 172.18.0.4");
     }
 
     /// An interface that is deleted and made anew with the same address works at once.
@@ -279,7 +291,7 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
         sh("ip -n c2 link del eth0");
         wait_for(|| !is_listed("c2"), "the container to be gone");
         lab.attach("c2", 3, "");
-        lab.run("c1", "ping -c1 -W2 172.18.0.3");
+        lab.run("c1", "ping -c1 -W10 172.18.0.3");
     }
 
     /// ARP-04: a neighbour that does not answer is asked three times, and the sender told.
@@ -294,24 +306,24 @@ s.sendto(bytes(1), (\"192.0.2.1\", 5353)); print(s.recv(99).decode())""#;
 
     /// The host's own connections over the uplink go on working beside the engine's.
     fn the_host_shares_the_uplink {
-        let _server = lab.serve("ext", "socat TCP-LISTEN:7100,fork,reuseaddr EXEC:cat", 7100);
-        assert_eq!(sh("echo host | socat -t2 - TCP:192.0.2.254:7100").trim(), "host");
-        assert_eq!(lab.run("c1", "echo inside | socat -t2 - TCP:192.0.2.254:7100").trim(), "inside");
-        sh("socat TCP-LISTEN:7200,fork,reuseaddr EXEC:cat >/dev/null 2>&1 & echo $! > /run/listener");
-        sleep(Duration::from_millis(300));
-        assert_eq!(lab.run("ext", "echo in | socat -t2 - TCP:192.0.2.1:7200").trim(), "in");
+        let _server = lab.serve("ext", "socat -t20 TCP-LISTEN:7100,fork,reuseaddr EXEC:cat", 7100);
+        assert_eq!(sh("echo host | socat -t20 - TCP:192.0.2.254:7100").trim(), "host");
+        assert_eq!(lab.run("c1", "echo inside | socat -t20 - TCP:192.0.2.254:7100").trim(), "inside");
+        sh("socat -t20 TCP-LISTEN:7200,fork,reuseaddr EXEC:cat >/dev/null 2>&1 & echo $! > /run/listener");
+        wait_for(|| try_sh("ss -Hlnt | grep -q ':7200 '").status.success(), "the host's server");
+        assert_eq!(lab.run("ext", "echo in | socat -t20 - TCP:192.0.2.1:7200").trim(), "in");
         sh("kill $(cat /run/listener)");
     }
 
     /// RES-03: a SYN flood from one container leaves the connections of another alone.
     fn a_syn_flood_hurts_only_the_flooder {
-        let _server = lab.serve("ext", "socat TCP-LISTEN:7300,fork,reuseaddr EXEC:cat", 7300);
+        let _server = lab.serve("ext", "socat -t20 TCP-LISTEN:7300,fork,reuseaddr EXEC:cat", 7300);
         lab.scapy("c2",
             "s = conf.L2socket(iface=\"eth0\")\n\
              base = Ether(src=\"02:42:ac:12:00:03\", dst=\"02:42:ac:12:00:01\")/IP(src=\"172.18.0.3\", dst=\"203.0.113.9\")\n\
              for port in range(1024, 5024):\n\
              \x20   s.send(base/TCP(sport=port, dport=99, flags=\"S\"))\n");
-        assert_eq!(lab.run("c1", "echo fine | socat -t2 - TCP:192.0.2.254:7300").trim(), "fine");
+        assert_eq!(lab.run("c1", "echo fine | socat -t20 - TCP:192.0.2.254:7300").trim(), "fine");
         let flows = run_pontoon("flows");
         let half_open = flows.matches("SYN_SENT").count();
         assert!((1000..=1024).contains(&half_open), "{half_open} half-open flows");

@@ -239,11 +239,9 @@ fn signals_reach_the_command_once() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("pontoon can be run");
-    wait_for(
-        || user.try_run(&["ps", "-q"]).stdout.len() > 10,
-        "the container",
-    );
-    sleep(Duration::from_millis(300));
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(&mut stdout, &mut ready).expect("a line");
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")
@@ -254,9 +252,8 @@ fn signals_reach_the_command_once() {
     );
     let status = child.wait().expect("own child");
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut child.stdout.take().expect("piped"), &mut text)
-        .expect("text");
-    assert_eq!((status.code(), text.as_str()), (Some(3), "ready\ngot\n"));
+    std::io::Read::read_to_string(&mut stdout, &mut text).expect("text");
+    assert_eq!((status.code(), text.as_str()), (Some(3), "got\n"));
 }
 
 #[test]
@@ -408,8 +405,12 @@ fn a_namespace_that_somebody_else_made_is_plugged_in_and_its_death_noticed() {
         .args(["sleep", "60"])
         .spawn()
         .expect("unshare (util-linux)");
-    sleep(Duration::from_millis(300));
     let pid = holder.id().to_string();
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    wait_for(
+        || namespace(&pid).is_some_and(|there| Some(there) != namespace("self")),
+        "the namespace",
+    );
     user.run(&[
         "attach",
         "--pid",
@@ -549,9 +550,9 @@ fn the_status_of_a_long_run_is_kept() {
     user.run(&["network", "create", "keep"]);
     let script = "sleep 61; exit 3";
     user.run(&["run", "-d", "--name", "long", "--", "sh", "-c", script]);
-    sleep(Duration::from_secs(63));
-    let ps = user.run(&["ps", "-a"]);
-    assert!(ps.contains("Exited (3)"), "{ps}");
+    sleep(Duration::from_secs(61));
+    let kept = || user.run(&["ps", "-a"]).contains("Exited (3)");
+    wait_for(kept, "the status");
     user.run(&["shutdown"]);
 }
 
@@ -585,10 +586,15 @@ fn a_container_that_was_stopped_has_stopped() {
     let user = User::new("stopped");
     user.run(&["network", "create", "keep"]);
     // What the command leaves behind keeps its monitor busy.
-    let script = "trap 'exit 3' TERM; for i in $(seq 40); do setsid sleep 100 & done; wait";
+    let ready = user.directory.join("ready");
+    let script = format!(
+        "trap 'exit 3' TERM; for i in $(seq 40); do setsid sleep 100 & done; touch {}; wait",
+        ready.display()
+    );
     for _ in 0..10 {
-        user.run(&["run", "-d", "--name", "a", "--", "sh", "-c", script]);
-        sleep(Duration::from_millis(100));
+        user.run(&["run", "-d", "--name", "a", "--", "sh", "-c", &script]);
+        wait_for(|| ready.exists(), "the command");
+        std::fs::remove_file(&ready).expect("own file");
         user.run(&["stop", "a"]);
         let ps = user.run(&["ps", "-a"]);
         assert!(ps.contains("Exited (3)"), "{ps}");
@@ -603,15 +609,15 @@ fn silent_clients_keep_nobody_out() {
     user.run(&["network", "create", "keep"]);
     let silent = Silent::connect(&user, 64);
     sleep(Duration::from_millis(1500));
-    for _ in 0..10 {
+    let ask = |_| {
         let start = Instant::now();
         user.run(&["network", "ls"]);
-        assert!(
-            start.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            start.elapsed()
-        );
-    }
+        start.elapsed()
+    };
+    let mut times: Vec<_> = (0..9).map(ask).collect();
+    times.sort();
+    // A machine that is busy stretches some; whoever is kept out waits a second each time.
+    assert!(times[4] < Duration::from_millis(500), "{times:?}");
     drop(silent);
     user.run(&["shutdown"]);
 }
@@ -882,14 +888,8 @@ fn a_container_whose_monitor_was_killed_ends_and_leaves_nothing() {
         wait_for(|| user.processes().len() == idle + 5, "three orphans to be");
         assert_eq!(user.files().len(), 1);
         kill("KILL", &user.monitor_of("a"));
-        let start = Instant::now();
         let exited = || user.run(&["ps", "-a"]).contains("Exited (137)");
         wait_for(exited, "the end to be noticed");
-        assert!(
-            start.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            start.elapsed()
-        );
         assert_eq!(user.processes().len(), idle, "the orphans have ended");
         assert_eq!(user.files(), [""; 0]);
         // Its address is free again, and so is its name once it is removed.
@@ -905,8 +905,12 @@ fn a_command_that_outlives_its_monitor_is_ended() {
     let idle = user.processes().len();
     let command = ["setpriv", "--pdeathsig", "clear", "sleep", "1000"];
     user.run(&[&["run", "-d", "--name", "a", "--"][..], &command].concat());
-    wait_for(|| user.processes().len() == idle + 2, "the command to be");
-    sleep(Duration::from_millis(300));
+    let name =
+        |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    wait_for(
+        || user.processes().iter().any(|pid| name(pid) == "sleep\n"),
+        "the command to be",
+    );
     kill("KILL", &user.monitor_of("a"));
     let exited = || user.run(&["ps", "-a"]).contains("Exited (137)");
     wait_for(exited, "the end to be noticed");

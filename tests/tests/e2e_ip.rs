@@ -140,7 +140,7 @@ pontoon_tests::laboratory_tests! { |lab|
         lab.wire(r#"
             c2 = Port("c2")
             server = udp_socket("ext", ("198.51.100.10", 7500))
-            client = udp_socket("c1", timeout=1)
+            client = udp_socket("c1", timeout=3)
             stop = threading.Event()
             def flood():
                 whole = bytes(outward(c2, flags="MF", id=0, chksum=0) / UDP(sport=1, dport=2) / Raw(bytes(1000)))

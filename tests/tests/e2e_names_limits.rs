@@ -1,11 +1,10 @@
 //! End to end: clients of the name server that ask too much, too slowly, or when descriptors have run out.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use pontoon_tests::e2e::names::*;
-use pontoon_tests::e2e::process::{cpu_ticks, descriptors, engine};
-use pontoon_tests::e2e::{run_pontoon, sh, wait_for};
+use pontoon_tests::e2e::process::{descriptors, engine, settled_descriptors};
+use pontoon_tests::e2e::{run_pontoon, sh, wait_for, wait_for_idle};
 
 const STALL: &str = include_str!("../src/e2e/stall.py");
 const FLOOD: &str = include_str!("../src/e2e/flood.py");
@@ -21,14 +20,16 @@ pontoon_tests::names_tests! {
         run_pontoon(&format!("run -d --name asker --network app -- sh -c '({script}) > /run/told'"));
         let engine = engine();
         // The client that asked for it has left.
-        std::thread::sleep(Duration::from_millis(200));
+        settled_descriptors(engine);
         sh(&format!("prlimit --pid {engine} --nofile={}:", next_descriptor(engine)));
-        let start = Instant::now();
         fs::write("/run/go", "").expect("a writable /run");
         wait_for(|| fs::exists("/run/done").is_ok_and(|done| done), "three answers");
-        assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
         let told = fs::read_to_string("/run/told").expect("answers");
         assert_eq!(told.matches("SERVFAIL").count(), 2, "{told}");
+        // The upstreams' time would be four seconds.
+        let times = told.split("Query time: ").skip(1);
+        let times: Vec<u32> = times.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect();
+        assert!(times.len() == 3 && times.iter().all(|took| *took < 2000), "{told}");
         assert!(told.contains("172.18.0.2\n"), "{told}");
         sh(&format!("prlimit --pid {engine} --nofile=1024:"));
         fs::write("/run/more", "").expect("a writable /run");
@@ -39,25 +40,22 @@ pontoon_tests::names_tests! {
     fn clients_that_stall_delay_nobody_and_are_let_go {
         let _upstream = networks();
         container("web", "--network app");
-        let before = descriptors(engine());
+        let before = settled_descriptors(engine());
         fs::write("/run/stall.py", STALL).expect("a writable /run");
         let told = inside("--network app", "/usr/bin/python3 /run/stall.py 172.18.0.1");
         let mut words = told.split_whitespace();
         let taken = words.next().and_then(|word| word.parse::<u32>().ok());
-        let slowest = words.next().and_then(|word| word.parse::<f64>().ok());
+        let usual = words.next().and_then(|word| word.parse::<f64>().ok());
         assert_eq!(taken, Some(64), "{told}");
-        assert!(slowest.is_some_and(|slowest| slowest < 0.1), "{told}");
+        assert!(usual.is_some_and(|usual| usual < 0.1), "{told}");
         wait_for(|| descriptors(engine()) <= before, "descriptors to be where they were");
-        let engine = engine();
-        let busy = cpu_ticks(engine);
-        std::thread::sleep(Duration::from_secs(1));
-        assert!(cpu_ticks(engine) - busy <= 3, "the engine is busy with nobody");
+        wait_for_idle(engine());
     }
 
     fn who_asks_too_much_loses_his_own_questions {
         let _upstream = networks();
         container("asker", "--network app");
-        let before = descriptors(engine());
+        let before = settled_descriptors(engine());
         fs::write("/run/flood.py", FLOOD).expect("a writable /run");
         let flood = "run -d --name flood --network app -- \
                      sh -c '/usr/bin/python3 /run/flood.py 172.18.0.1 > /run/told'";
@@ -78,7 +76,7 @@ pontoon_tests::names_tests! {
         let _upstream = networks();
         container("web", "--network app");
         let many = "import socket\nfor n in range(17000):\n    \
-                    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)\n    \
+                    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)\n    \
                     s.connect((\"172.18.0.1\", 53))\n    \
                     s.send(b\"\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\x03web\\0\\0\\x01\\0\\x01\")\n    \
                     s.recv(512); s.close()\nprint(\"all\")";
@@ -96,7 +94,7 @@ pontoon_tests::names_tests! {
                     print(int(time.monotonic() - start))";
         fs::write("/run/idle.py", idle).expect("a writable /run");
         let seconds = inside("--network app", "/usr/bin/python3 /run/idle.py");
-        assert!(matches!(seconds.trim().parse(), Ok(9..=11)), "{seconds}");
+        assert!(matches!(seconds.trim().parse(), Ok(9..=14)), "{seconds}");
     }
 }
 

@@ -14,7 +14,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             running = processes()
             attach = "attach --netns /run/netns/c2 --name c2 --network net --ip 172.18.0.3"
             _, took = timed(lambda: run(f"{attach} -p 10000-10999:10000-10999 -p 10000-10999:10000-10999/udp"))
-            assert took < 5, took
+            assert took < PATIENCE, took
             assert processes() == running
             until(lambda: files() == before + 2000, "a socket for each port")
             back_to(of_keeper, "the keeper's files", keepers)
@@ -75,10 +75,14 @@ pontoon_tests::user_laboratory_tests! { |lab|
             listener = listen("ext", (SERVER, 7000))
             limit = settled_files() + 20
             assert shell(f"prlimit --pid {engine()} --nofile={limit}:20000").returncode == 0
+            times = []
             for n in range(60):
-                s = tcp_socket("c1", 3); kept.append(s)
+                s = tcp_socket("c1"); kept.append(s)
                 error, took = timed(lambda: s.connect_ex((SERVER, 7000)))
-                assert took < 0.5, (n, error, took)
+                assert error in (0, errno.ECONNREFUSED), (n, error)
+                times.append(took)
+            # A segment that is sent again is sent after a second.
+            assert sum(took >= 1 for took in times) < 5, times
         "#);
     }
 
@@ -162,7 +166,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             quick = 0
             for n in range(100):
                 try:
-                    answer, took = timed(lambda: ask(("ext", "c1")[n % 2], (HOST, 8080), timeout=3))
+                    answer, took = timed(lambda: ask(("ext", "c1")[n % 2], (HOST, 8080)))
                     quick += bool(answer)
                 except OSError:
                     pass
@@ -171,7 +175,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             print(sent[0], "SYNs", quick, "quick")
             assert sent[0] > 20000 and quick >= 90, (sent, quick)
             assert memory() - grown < 4 << 10, memory() - grown
-            assert ask("ext", (HOST, 8080), timeout=3)
+            assert ask("ext", (HOST, 8080))
             back_to(before, "files", files)
         "#);
     }

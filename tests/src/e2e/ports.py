@@ -4,10 +4,12 @@ serve READY IP PORT…  serves TCP and UDP on these ports, and tells when it doe
 ask KIND IP PORT      prints as whom the server knows the client
 each KIND IP PORT     does so, and again for each line that is written to it
 hold KIND IP PORT     connects, then prints what comes of each line that is written to it
+
+Each waits PATIENCE seconds for an answer.
 """
 import os, socket, sys, threading
 
-PATIENCE = 3
+PATIENCE = float(os.environ.get("PATIENCE", 20))
 
 
 def answer(stream, peer):

@@ -1,6 +1,8 @@
 //! What a process uses, as the kernel shows it.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::run_pontoon;
 
@@ -25,6 +27,19 @@ pub fn cpu_ticks(pid: u32) -> u64 {
 pub fn descriptors(pid: u32) -> usize {
     let open = fs::read_dir(format!("/proc/{pid}/fd"));
     open.expect("it runs").count()
+}
+
+/// Open files once nobody's connection to the engine comes or goes any more.
+pub fn settled_descriptors(pid: u32) -> usize {
+    let (mut seen, mut since) = (descriptors(pid), Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        sleep(Duration::from_millis(20));
+        let now = descriptors(pid);
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    seen
 }
 
 /// Resident memory, in KiB.

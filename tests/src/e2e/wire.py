@@ -22,7 +22,7 @@ SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 QUIET = 0.25
 # The same once everything that was expected has come.
 EXTRA = 0.05
-PATIENCE = 10
+PATIENCE = 20
 GATEWAY = "02:42:ac:12:00:01"
 ADDRESS = {"c1": "172.18.0.2", "c2": "172.18.0.3", "c3": "172.18.0.4"}
 EXTERNAL = "192.0.2.1"
@@ -72,7 +72,8 @@ def counter(name):
 def udp_socket(ns, address=("", 0), timeout=PATIENCE):
     with inside(ns):
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Who leaves the choice to the kernel would be given the port of another one that may be used again.
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, bool(address[1]))
     s.settimeout(timeout)
     s.bind(address)
     return s
