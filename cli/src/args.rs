@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use pontoon_engine::control::Invalid;
 use pontoon_engine::control::api::EndpointSpec;
+use pontoon_engine::control::place;
 use pontoon_engine::control::publish::{self, PublishRange};
 
 /// Containers' networks without root: bridge, NAT and published ports in userspace.
@@ -108,19 +109,19 @@ pub(crate) struct Ports {
 /// Where a container joins.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// Network to join
-    #[arg(long, default_value = "bridge")]
-    pub(crate) network: String,
-    /// Address on the network
+    /// Networks to join, the first one first: NAME, or name=NAME,alias=A,ip=ADDRESS,mac-address=M
+    #[arg(long, visible_alias = "net", default_value = "bridge")]
+    pub(crate) network: Vec<String>,
+    /// Address on the first network
     #[arg(long)]
     pub(crate) ip: Option<IpAddr>,
-    /// Hardware address
+    /// Hardware address on the first network
     #[arg(long)]
     pub(crate) mac_address: Option<String>,
     /// Publish ports: `[[IP:][HOST]:]CONTAINER[/tcp|udp]`, ranges as 8000-8010:80-90
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<String>,
-    /// Add a name by which others of the network find the container
+    /// Add a name by which others of the first network find the container
     #[arg(long, value_name = "NAME")]
     pub(crate) network_alias: Vec<String>,
     /// Ask this name server instead of the host's
@@ -135,15 +136,16 @@ pub(crate) struct Join {
 }
 
 impl Join {
-    /// The place that is asked for.
-    pub(crate) fn endpoint(&self) -> EndpointSpec {
-        EndpointSpec {
-            network: self.network.clone(),
-            ifname: None,
+    /// The places that are asked for; the interface of the first may have a name of its own.
+    pub(crate) fn places(&self, ifname: Option<String>) -> Result<Vec<EndpointSpec>, Invalid> {
+        let first = EndpointSpec {
+            network: String::new(),
+            ifname,
             ip: self.ip,
             mac: self.mac_address.clone(),
             aliases: self.network_alias.clone(),
-        }
+        };
+        place::join(&self.network, first)
     }
 }
 
@@ -251,6 +253,18 @@ pub(crate) enum Network {
         #[arg(short, long)]
         format: Option<String>,
     },
+    /// Let a container that runs join one more network
+    Connect(Connect),
+    /// Let a container leave a network
+    Disconnect {
+        /// Accepted as Docker's: no place on a network outlives its container
+        #[arg(short, long)]
+        force: bool,
+        /// Name of the network
+        network: String,
+        /// Name of the container
+        container: String,
+    },
     /// Remove networks
     Rm {
         /// Names or ids of networks
@@ -287,6 +301,20 @@ pub(crate) struct PruneNetworks {
     /// Only those with label=, label!= or made before until=
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// Address on the network
+    #[arg(long)]
+    pub(crate) ip: Option<IpAddr>,
+    /// Add a name by which others of the network find the container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) alias: Vec<String>,
+    /// Name of the network
+    pub(crate) network: String,
+    /// Name of the container
+    pub(crate) container: String,
 }
 
 #[derive(Debug, Args)]

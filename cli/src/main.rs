@@ -12,7 +12,7 @@ mod start;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pontoon_engine::control::api::{AttachSpec, EndpointSpec, Naming, RemoveMode, Reply, Request};
+use pontoon_engine::control::api::{AttachSpec, Naming, RemoveMode, Reply, Request};
 use pontoon_engine::control::labels;
 use pontoon_engine::io::control::transport::runtime_directory;
 
@@ -119,10 +119,7 @@ fn attach(args: Attach) -> Result<u8, Failure> {
     let client = start::engine_for_container()?;
     let spec = AttachSpec {
         name: Some(args.name),
-        networks: vec![EndpointSpec {
-            ifname: args.ifname,
-            ..args.join.endpoint()
-        }],
+        networks: args.join.places(args.ifname)?,
         publish: args::publish(&args.join.publish)?,
         command: String::new(),
         pid: None,

@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use ahash::RandomState;
 use hashbrown::HashMap;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 use pontoon_packet::Timestamp;
 
 use crate::forwarder::Forwarder;
@@ -94,7 +94,7 @@ impl Names {
             Err(Fault::Answer(answer)) => return Action::Answer(answer),
         };
         let ip = client.addr.ip();
-        let answer = match zone.find(ip, &query.question.name) {
+        let answer = match self.find(zone, ip, &query.question.name) {
             Found::Addresses(addrs) => {
                 let addrs = chosen(addrs, query.question.query_type, random >> 16);
                 reply::addresses(&query, &addrs, reply::limit(&query, transport))
@@ -140,6 +140,17 @@ impl Names {
     /// and then SERVFAIL for the client.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<Step> {
         self.forwarder.handle_timeout(now)
+    }
+
+    /// What `client` is to know about `name`: of its zone, and of the others it may look into.
+    fn find<'a>(&'a self, zone: &'a Zone, client: IpAddr, name: &Name) -> Found<'a> {
+        let found = zone.find(client, name);
+        if found.is_known() {
+            return found;
+        }
+        let others = zone.client_zones(client).iter();
+        let mut others = others.filter_map(|id| Some(self.zones.get(id)?.find(client, name)));
+        others.find(Found::is_known).unwrap_or(found)
     }
 
     fn give_up(&mut self, keys: Vec<Key>) -> Vec<Key> {

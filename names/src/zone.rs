@@ -9,6 +9,8 @@ use hashbrown::HashMap;
 use hickory_proto::rr::{LowerName, Name};
 use ipnet::IpNet;
 
+use crate::ZoneId;
+
 /// Whose names these are: the number of a container's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member(pub u32);
@@ -67,11 +69,19 @@ pub(crate) enum Found<'a> {
     Elsewhere,
 }
 
+impl Found<'_> {
+    /// Whether the zone has it.
+    pub(crate) const fn is_known(&self) -> bool {
+        matches!(self, Self::Addresses(_) | Self::Pointer(_))
+    }
+}
+
 /// What one client sees besides.
 #[derive(Debug, Default)]
 struct View {
     extras: Vec<(LowerName, IpAddr)>,
     upstreams: Option<Arc<[SocketAddr]>>,
+    zones: Vec<ZoneId>,
 }
 
 /// The names of one network: of its containers, and others that only its clients know.
@@ -187,9 +197,20 @@ impl Zone {
         self.views.entry(client).or_default().upstreams = Some(upstreams.into());
     }
 
+    /// In which other zones `client` finds what this one does not have, in that order: those of its other
+    /// networks.
+    pub fn set_client_zones(&mut self, client: IpAddr, zones: &[ZoneId]) {
+        self.views.entry(client).or_default().zones = zones.to_vec();
+    }
+
     /// Forgets what only `client` sees.
     pub fn forget_client(&mut self, client: IpAddr) {
         self.views.remove(&client);
+    }
+
+    /// The other zones of that client.
+    pub(crate) fn client_zones(&self, client: IpAddr) -> &[ZoneId] {
+        self.views.get(&client).map_or(&[], |view| &view.zones)
     }
 
     /// The upstreams of that client alone.

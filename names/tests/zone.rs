@@ -216,3 +216,32 @@ fn what_cannot_be_a_name_is_refused_and_changes_nothing() {
 
     assert_eq!(answers(&message), 1);
 }
+
+#[test]
+fn a_client_of_several_networks_finds_the_names_of_all_of_them() {
+    let mut names = names();
+    let two = client(OPEN);
+    let alone = from(OPEN, "172.18.0.10:40000");
+    let suffix = query(5, "web.vault", A);
+    let found = |names: &mut Names, by| ask(names, by, &suffix);
+    let third = ZoneId(9);
+    let mut zone = Zone::new("vault", &[], Discovery::Containers, Reach::Internal, SEEDS).unwrap();
+    zone.attach(Member(90), &["web"], &[ip("172.29.0.2")])
+        .unwrap();
+    names.insert_zone(third, zone);
+    assert!(matches!(found(&mut names, two), Action::Forward { .. }));
+    let own = names.zone_mut(OPEN).unwrap();
+    own.set_client_zones(two.addr.ip(), &[third]);
+    let message = answered(found(&mut names, two));
+    assert_eq!(
+        data(&message, wire("web.vault").len() + 4),
+        [[172, 29, 0, 2]]
+    );
+    assert!(matches!(found(&mut names, alone), Action::Forward { .. }));
+    let first = answered(ask(&mut names, two, &query(5, "web", A)));
+    assert_eq!(
+        data(&first, wire("web").len() + 4),
+        [[172, 18, 0, 2]],
+        "its own goes first"
+    );
+}

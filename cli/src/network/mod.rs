@@ -8,12 +8,14 @@ mod time;
 
 use std::io::{BufRead, Write};
 
-use pontoon_engine::control::api::{HostLoopback, NetworkSpec, NetworkView, Reply, Request};
+use pontoon_engine::control::api::{
+    EndpointSpec, HostLoopback, NetworkSpec, NetworkView, Reply, Request,
+};
 use pontoon_engine::control::labels;
 
 use crate::args::{CreateNetwork, Network, PruneNetworks};
 use crate::client::{Client, Failure};
-use crate::{each, start};
+use crate::{act, each, start};
 
 pub(crate) fn dispatch(command: Network) -> Result<u8, Failure> {
     match command {
@@ -25,6 +27,21 @@ pub(crate) fn dispatch(command: Network) -> Result<u8, Failure> {
         Network::Inspect { names, format } => {
             inspect::networks(&Client::open()?, &names, format.as_deref())
         }
+        Network::Connect(args) => act(Request::Connect {
+            name: args.container,
+            endpoint: EndpointSpec {
+                network: args.network,
+                ip: args.ip,
+                aliases: args.alias,
+                ..EndpointSpec::default()
+            },
+        }),
+        Network::Disconnect {
+            network, container, ..
+        } => act(Request::Disconnect {
+            name: container,
+            network,
+        }),
         Network::Rm { names } => each(names, |name| Request::RemoveNetwork { name }),
         Network::Prune(args) => prune(&args),
     }

@@ -83,7 +83,7 @@ fn read(args: Run) -> Result<(AttachSpec, Becoming), Failure> {
     };
     let spec = AttachSpec {
         name: args.name,
-        networks: vec![args.join.endpoint()],
+        networks: args.join.places(None)?,
         publish: publish(&args.join.publish)?,
         command: becoming.command.join(" "),
         pid: None,

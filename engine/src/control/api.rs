@@ -70,6 +70,20 @@ pub enum Request {
         /// Which ports.
         ports: Vec<PublishRange>,
     },
+    /// Let a container that runs join one more network.
+    Connect {
+        /// Which container.
+        name: String,
+        /// Which network, and as what.
+        endpoint: EndpointSpec,
+    },
+    /// Let a container leave a network.
+    Disconnect {
+        /// Which container.
+        name: String,
+        /// Which network.
+        network: String,
+    },
     /// Make a network.
     CreateNetwork(NetworkSpec),
     /// All networks.

@@ -7,9 +7,11 @@
 pub mod address;
 pub mod api;
 pub mod driver_options;
+pub mod files;
 pub mod labels;
 pub mod name;
 pub mod naming;
+pub mod place;
 pub mod publish;
 pub mod state;
 

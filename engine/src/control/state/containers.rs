@@ -50,6 +50,11 @@ impl Container {
         told.unwrap_or_else(|| short_id(&self.id))
     }
 
+    /// Whether it has not ended.
+    pub fn runs(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
     /// Its place on a network.
     pub fn endpoint(&self, network: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|e| e.network == network)

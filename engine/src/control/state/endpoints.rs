@@ -129,6 +129,41 @@ impl State {
         })
     }
 
+    /// Reserves one more place for a container that runs.
+    ///
+    /// # Errors
+    /// There is no such container or network, it is on that network already, or what it asks for cannot
+    /// be had.
+    pub fn connect(&mut self, name: &str, spec: &EndpointSpec) -> Result<Endpoint, Invalid> {
+        let container = self.running_container(name)?.clone();
+        let endpoint = self.reserve(&container, spec)?;
+        if let Some(container) = self.containers.get_mut(&container.name) {
+            container.endpoints.push(endpoint.clone());
+        }
+        Ok(endpoint)
+    }
+
+    /// Takes a container's place on a network away, with the ports that lead there. Returns what it was.
+    ///
+    /// # Errors
+    /// There is no such container or network, or it is not there.
+    pub fn disconnect(&mut self, name: &str, network: &str) -> Result<Endpoint, Invalid> {
+        let network = self.network(network)?.name.clone();
+        let container = self.container(name)?;
+        let (name, id) = (container.name.clone(), container.id.clone());
+        let on = |e: &mut Endpoint| e.network == network;
+        let places = self.containers.get_mut(&name).map(|c| &mut c.endpoints);
+        let gone = places.and_then(|places| places.extract_if(.., on).next());
+        let endpoint = gone.ok_or_else(|| {
+            let what = format!("container {id} is not connected to network {network}");
+            Invalid::missing("", what)
+        })?;
+        if self.container(&name)?.runs() {
+            self.release(std::slice::from_ref(&endpoint));
+        }
+        Ok(endpoint)
+    }
+
     /// Gives back what places had reserved.
     pub(super) fn release(&mut self, endpoints: &[Endpoint]) {
         for endpoint in endpoints {

@@ -133,7 +133,7 @@ impl State {
         holders
     }
 
-    fn running_container(&self, name: &str) -> Result<&Container, Invalid> {
+    pub(super) fn running_container(&self, name: &str) -> Result<&Container, Invalid> {
         let container = self.container(name)?;
         match container.phase {
             Phase::Running => Ok(container),

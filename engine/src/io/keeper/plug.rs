@@ -1,6 +1,7 @@
 //! Making interfaces: what runs in the keeper's children.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use pontoon_packet::MacAddr;
@@ -178,6 +179,32 @@ fn configure(spec: &Plug) -> Result<(), NetlinkError> {
     if let Some(gateway) = spec.gateway {
         there.add_default_route(link.index, gateway)?;
     }
+    Ok(())
+}
+
+/// Lets the default route of `target` lead by one of its interfaces, whichever way it led before.
+///
+/// # Errors
+/// There is no such interface, or the gateway is not on it.
+pub(super) fn route(
+    sandbox: Inside<'_>,
+    target: BorrowedFd<'_>,
+    ifname: &str,
+    gateway: IpAddr,
+) -> io::Result<()> {
+    let ((), _) = in_child(|| {
+        enter(sandbox)?;
+        enter(Inside {
+            user: None,
+            net: Some(target),
+        })?;
+        let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+        let link = netlink.link(ifname).map_err(io::Error::other)?;
+        netlink
+            .replace_default_route(link.index, gateway)
+            .map_err(io::Error::other)?;
+        Ok(((), Vec::new()))
+    })?;
     Ok(())
 }
 

@@ -39,6 +39,14 @@ pub enum RequestBody {
     /// Plug the host in as [`PlugHost`](Self::PlugHost) does, but by a TAP interface. Reply:
     /// [`ReplyBody::Done`], with the interface's descriptor.
     PlugHostTap(Plug),
+    /// Let the default route of a network namespace, whose descriptor comes with the request, lead by one
+    /// of its interfaces. Reply: [`ReplyBody::Done`].
+    Route {
+        /// The interface.
+        ifname: String,
+        /// The next hop.
+        gateway: IpAddr,
+    },
     /// End every process in a network namespace, whose descriptor comes with the request. Reply:
     /// [`ReplyBody::Done`].
     EndProcesses,

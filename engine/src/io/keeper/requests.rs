@@ -54,6 +54,12 @@ impl Keeper {
                 let tap = self.plug_host_tap(&spec)?;
                 Ok((ReplyBody::Done, vec![tap]))
             }
+            RequestBody::Route { ifname, gateway } => {
+                let target = fds.pop().ok_or_else(missing)?;
+                let inside = self.links.sandbox.inside();
+                plug::route(inside, target.as_fd(), &ifname, gateway)?;
+                bare(ReplyBody::Done)
+            }
             RequestBody::EndProcesses => {
                 let target = fds.pop().ok_or_else(missing)?;
                 leftovers::end_processes(target.as_fd())?;

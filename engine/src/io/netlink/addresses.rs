@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -56,6 +56,18 @@ impl Netlink {
     /// # Errors
     /// There is one already, or the gateway is not on the link.
     pub fn add_default_route(&mut self, index: u32, gateway: IpAddr) -> Result<()> {
+        self.default_route(index, gateway, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Sets the default route.
+    ///
+    /// # Errors
+    /// The gateway is not on the link.
+    pub fn replace_default_route(&mut self, index: u32, gateway: IpAddr) -> Result<()> {
+        self.default_route(index, gateway, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn default_route(&mut self, index: u32, gateway: IpAddr, flags: u16) -> Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(gateway);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -67,7 +79,6 @@ impl Netlink {
             .push(RouteAttribute::Gateway(gateway.into()));
         message.attributes.push(RouteAttribute::Oif(index));
         let operation = format!("add the default route via {gateway}");
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.change(operation, RouteNetlinkMessage::NewRoute(message), flags)
     }
 

@@ -129,3 +129,41 @@ fn all_addresses_come_back_when_it_ends() {
         "one that has ended keeps no network"
     );
 }
+
+#[test]
+fn a_place_comes_and_goes_while_the_container_runs() {
+    let mut state = networks();
+    create(&mut state, on(&["vault"])).unwrap();
+    let back = |network: &str| on(&[network]).networks.remove(0);
+    let place = state.connect("c", &back("app")).unwrap();
+    assert_eq!(place.ifname, "eth1");
+    let container = state.container("c").unwrap();
+    assert_eq!(state.leading(container).unwrap().network, "app");
+    let again = state.connect("c", &back("app")).unwrap_err();
+    assert_eq!(
+        again.reason,
+        "endpoint with name c already exists in network app"
+    );
+    state.disconnect("c", "vault").unwrap();
+    let error = state.disconnect("c", "vault").unwrap_err();
+    assert!(error.reason.ends_with("is not connected to network vault"));
+    let next = state.connect("c", &back(DEFAULT_NETWORK)).unwrap();
+    assert_eq!(next.ifname, "eth0", "the first that is free");
+    state.end("c", 0);
+    assert!(state.connect("c", &back("vault")).is_err(), "it has ended");
+    state.disconnect("c", "app").unwrap();
+    assert!(state.container("c").unwrap().endpoint("app").is_none());
+}
+
+#[test]
+fn ports_go_with_the_place_that_they_lead_to() {
+    let mut state = networks();
+    let mut wanted = on(&["app", DEFAULT_NETWORK]);
+    wanted.publish = vec![publish::parse("8080:80").unwrap()];
+    create(&mut state, wanted.clone()).unwrap();
+    let gone = state.disconnect("c", "app").unwrap();
+    assert_eq!(shown(&gone.publish), ["0.0.0.0:8080->80/tcp"]);
+    wanted.name = Some("d".to_owned());
+    wanted.networks[0].ip = Some(gone.address.into());
+    create(&mut state, wanted).expect("port and address are free again");
+}

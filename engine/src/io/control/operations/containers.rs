@@ -19,7 +19,7 @@ use crate::io::user::Participant;
 
 /// Where an interface's routes lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
+pub(super) enum Route {
     /// To its own subnet.
     OnLink,
     /// Everywhere.
@@ -75,10 +75,10 @@ impl Control {
             };
             self.plug(container, endpoint, target, route, claims)?;
         }
-        Ok(())
+        self.look_around(container)
     }
 
-    fn plug(
+    pub(super) fn plug(
         &mut self,
         container: &Container,
         endpoint: &Endpoint,
@@ -226,23 +226,21 @@ impl Control {
         let Some(port) = self.port_at(sandbox, ifindex) else {
             return;
         };
-        let gone = self.state.endpoint_at(port).map(|(c, _)| c.name.clone());
+        let gone = self.state.endpoint_at(port);
+        let gone = gone.map(|(c, e)| (c.name.clone(), e.network.clone()));
         self.unplug(port);
         // One that `run` has started is there as long as its first process is.
-        if let Some(name) = gone.filter(|name| !self.held.contains_key(name)) {
-            self.link_lost(&name);
+        if let Some((name, network)) = gone.filter(|(name, _)| !self.held.contains_key(name)) {
+            self.link_lost(&name, &network);
         }
     }
 
     /// A namespace that others made has lost an interface; with the last one it is gone.
-    fn link_lost(&mut self, name: &str) {
-        let container = self.state.container(name);
-        let still = |c: &Container| {
-            c.endpoints
-                .iter()
-                .any(|e| self.places.contains_key(&e.port))
-        };
-        if !container.is_ok_and(still) {
+    fn link_lost(&mut self, name: &str, network: &str) {
+        // It was there a moment ago.
+        let _ = self.state.disconnect(name, network);
+        let left = self.state.container(name);
+        if left.is_ok_and(|container| container.endpoints.is_empty()) {
             self.state.forget(name);
         }
     }

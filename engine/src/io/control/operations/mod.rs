@@ -3,6 +3,7 @@
 //! An operation decides in the pure state, asks the keeper for what needs rights, tells the worker, and
 //! takes everything back in reverse when one of them fails.
 
+mod connect;
 mod containers;
 mod ends;
 mod glance;
@@ -178,6 +179,8 @@ impl Control {
             Request::Remove { name, mode } => self.remove(&name, mode)?,
             Request::Publish { name, ports } => self.publish(&name, &ports)?,
             Request::Unpublish { name, ports } => self.unpublish(&name, &ports)?,
+            Request::Connect { name, endpoint } => self.connect(&name, &endpoint)?,
+            Request::Disconnect { name, network } => self.disconnect(&name, &network)?,
             Request::CreateNetwork(spec) => self.create_network(&spec)?,
             Request::Networks => {
                 let views = self.state.networks().map(|n| self.state.network_view(n));

@@ -161,6 +161,15 @@ impl NameServer {
         Ok(())
     }
 
+    /// Lets a container find the names of other networks as well.
+    pub fn look_into(&mut self, port: PortId, others: &[ZoneId]) {
+        if let Some((id, addr)) = self.participants.get(&port)
+            && let Some(zone) = self.names.zone_mut(*id)
+        {
+            zone.set_client_zones(*addr, others);
+        }
+    }
+
     /// Forgets a container, and what it has asked.
     pub fn leave(&mut self, port: PortId) {
         let Some((id, addr)) = self.participants.remove(&port) else {

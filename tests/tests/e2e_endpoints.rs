@@ -1,0 +1,199 @@
+//! End to end: containers on several networks, which they join and leave while they run.
+
+use pontoon_tests::e2e::names::*;
+use pontoon_tests::e2e::{environment, run_pontoon, sh, try_sh, wait_for};
+use serde_json::Value;
+
+/// A container as `ps --json` shows it.
+fn shown(name: &str) -> Value {
+    let all: Value = serde_json::from_str(&run_pontoon("ps -a --json")).expect("JSON");
+    let all = all.as_array().expect("a list");
+    let own = all.iter().find(|c| c["name"] == name);
+    own.unwrap_or_else(|| panic!("no {name} in {all:?}"))
+        .clone()
+}
+
+/// What a command in a container says; it must succeed.
+fn exec(name: &str, command: &str) -> String {
+    run_pontoon(&format!("exec {name} -- sh -c '{command}'"))
+}
+
+/// Whether a command in a container succeeds.
+fn succeeds(name: &str, command: &str) -> bool {
+    let command = format!("{} exec {name} -- sh -c '{command}'", environment());
+    try_sh(&command).status.success()
+}
+
+/// The line with which `pontoon` refuses.
+fn refused(arguments: &str) -> String {
+    let output = try_sh(&format!("{} {arguments}", environment()));
+    assert!(!output.status.success(), "{arguments} was accepted");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Names of the containers on a network.
+fn on(network: &str) -> Vec<String> {
+    let all: Value = serde_json::from_str(&run_pontoon("status --json")).expect("JSON");
+    let networks = all["networks"].as_array().expect("a list");
+    let network = networks.iter().find(|n| n["name"] == network).expect("it");
+    let names = network["containers"].as_array().expect("a list").iter();
+    names
+        .map(|name| name.as_str().expect("text").to_owned())
+        .collect()
+}
+
+/// A web server in a container, that listens.
+fn web(name: &str, options: &str) {
+    run_pontoon(&format!(
+        "run -d --name {name} {options} -- python3 -m http.server 80"
+    ));
+    wait_for(
+        || succeeds(name, "ss -Hlnt | grep -q :80"),
+        "the web server",
+    );
+}
+
+const GET: &str = "curl -sf --max-time 3 -o /dev/null";
+
+pontoon_tests::names_tests! {
+    fn a_container_on_two_networks_reaches_both_and_joins_none {
+        let _upstream = networks();
+        container("p", "--network app");
+        container("q", "--network vault");
+        container("a", "--network app --network-alias front --network name=vault,alias=safe,ip=172.19.0.77");
+        let links = exec("a", "ip -o -4 addr show; ip route");
+        for part in ["eth0    inet 172.18.0.3/24", "eth1    inet 172.19.0.77/24", "default via 172.18.0.1 dev eth0"] {
+            assert!(links.contains(part), "{part}: {links}");
+        }
+        exec("a", "ping -c1 -W2 172.18.0.2 && ping -c1 -W2 172.19.0.2 && ping -c1 -W2 p && ping -c1 -W2 q");
+        assert!(exec("p", "getent ahostsv4 front a").contains("172.18.0.3"));
+        assert!(exec("q", "getent ahostsv4 safe").starts_with("172.19.0.77"));
+        assert!(!succeeds("p", "getent ahostsv4 safe") && !succeeds("q", "getent ahostsv4 front"));
+        for (from, to) in [("p", "172.19.0.2"), ("p", "172.19.0.77"), ("q", "172.18.0.2"), ("q", "172.18.0.3")] {
+            assert!(!succeeds(from, &format!("ping -c1 -W1 {to}")), "{from} reaches {to}");
+        }
+        let view = shown("a");
+        assert_eq!((&view["network"], &view["address"]), (&"app".into(), &"172.18.0.3/24".into()));
+        assert_eq!(view["networks"][1]["ifname"], "eth1");
+        assert!(exec("a", "cat /etc/hosts").contains("172.19.0.77\ta "));
+    }
+
+    /// The example of every Docker tutorial.
+    fn a_box_reaches_a_web_server_only_while_it_is_on_its_network {
+        let _upstream = networks();
+        run_pontoon("network create net1");
+        web("httpd", "");
+        let address = shown("httpd")["address"].as_str().expect("text").replace("/16", "");
+        container("box", "--network net1");
+        let get = format!("{GET} http://{address}");
+        assert!(!succeeds("box", &get), "before it is connected");
+        run_pontoon("network connect bridge box");
+        assert!(exec("box", "ip -o -4 addr show dev eth1").contains("172.17.0."));
+        assert!(succeeds("box", &get), "while it is connected");
+        assert_eq!(on("bridge"), ["box", "httpd"]);
+        run_pontoon("network disconnect bridge box");
+        assert!(!succeeds("box", "ip link show dev eth1"), "the interface is there still");
+        assert!(!succeeds("box", &get), "after it was disconnected");
+        assert_eq!(on("bridge"), ["httpd"]);
+        assert!(exec("box", "ip route").contains("default via"), "its own network is untouched");
+    }
+
+    fn what_leads_out_moves_with_the_networks {
+        let _upstream = networks();
+        run_pontoon("network create back --subnet 172.20.0.0/24");
+        container("db", "--network back");
+        container("a", "--network vault");
+        let found = |part: &str| assert!(exec("a", "ip route; cat /etc/resolv.conf /etc/hosts").contains(part), "{part}");
+        found("default via 172.19.0.1 dev eth0");
+        run_pontoon("network connect --alias front --ip 172.20.0.9 back a");
+        // An internal network leads nowhere.
+        found("default via 172.20.0.1 dev eth1");
+        found("nameserver 172.20.0.1");
+        found("172.20.0.9\ta ");
+        assert!(exec("db", "getent ahostsv4 front").starts_with("172.20.0.9"));
+        assert!(exec("a", "getent ahostsv4 db").starts_with("172.20.0.2"));
+        run_pontoon("network disconnect back a");
+        found("default via 172.19.0.1 dev eth0");
+        found("nameserver 172.19.0.1");
+        assert!(!exec("a", "cat /etc/hosts").contains("172.20.0.9"));
+        assert!(!succeeds("db", "getent ahostsv4 front"));
+        run_pontoon("network disconnect -f vault a");
+        assert_eq!(exec("a", "ip -o link | wc -l; ip route"), "1\n");
+        assert_eq!((&shown("a")["network"], &shown("a")["address"]), (&"none".into(), &Value::Null));
+        run_pontoon("network connect app a");
+        found("default via 172.18.0.1 dev eth0");
+        found("nameserver 172.18.0.1");
+        exec("a", "ping -c1 -W2 172.18.0.1");
+    }
+
+    fn published_ports_lead_to_the_first_network_and_go_with_it {
+        let _upstream = networks();
+        run_pontoon("network create back --subnet 172.20.0.0/24");
+        web("w", "--network app --network back -p 8080:80");
+        assert_eq!(shown("w")["networks"][0]["publish"][0]["host"], 8080);
+        let get = format!("{GET} http://127.0.0.1:8080");
+        sh(&get);
+        run_pontoon("network disconnect app w");
+        assert!(!try_sh(&get).status.success());
+        assert_eq!(run_pontoon("port w"), "");
+        run_pontoon("publish w 8080:80");
+        sh(&get);
+        run_pontoon("network connect app w");
+        sh(&get);
+    }
+
+    fn what_cannot_be_connected_is_refused_in_dockers_words {
+        let _upstream = networks();
+        container("a", "--network app");
+        for (arguments, why) in [
+            ("network connect app a", "endpoint with name a already exists in network app"),
+            ("network connect none-such a", "No such network: none-such"),
+            ("network connect vault none-such", "No such container: none-such"),
+            ("network connect --ip 172.18.0.9 vault a", "not in the network's subnet"),
+            ("network connect --ip 172.19.0.1 vault a", "Address already in use"),
+            ("network connect --alias ../x vault a", "--network-alias"),
+            ("run --network app --network app -- true", "network \"app\" is specified multiple times"),
+        ] {
+            let said = refused(arguments);
+            assert!(said.contains(why), "{arguments}: {said}");
+        }
+        let said = refused("network disconnect vault a");
+        let id = shown("a")["id"].as_str().expect("text").to_owned();
+        assert!(said.contains(&format!("container {id} is not connected to network vault")), "{said}");
+        assert_eq!(exec("a", "ip -o link | wc -l"), "2\n", "nothing is left of what was refused");
+        assert!(on("vault").is_empty());
+        sh("ip netns add other");
+        run_pontoon("attach --netns /run/netns/other --name other --network app --network vault");
+        assert!(sh("ip -n other -o -4 addr").contains("eth1    inet 172.19.0."));
+        assert!(refused("network connect bridge other").contains("was attached"));
+        run_pontoon("detach other");
+        assert!(on("vault").is_empty() && !sh("ip -n other -o link").contains("eth"));
+    }
+
+    /// FLT: whatever ends a container, nothing of it stays on any of its networks.
+    fn a_container_that_dies_in_any_way_leaves_all_its_networks {
+        let _upstream = networks();
+        let pid = |what: &str| shown("c")[what].to_string();
+        let ways: [(&str, &dyn Fn()); 5] = [
+            ("stop", &|| { run_pontoon("stop -t 0 c"); }),
+            ("rm -f", &|| { run_pontoon("rm -f c"); }),
+            ("the first process is killed", &|| { sh(&format!("kill -9 {}", pid("pid"))); }),
+            ("the monitor is killed", &|| { sh(&format!("kill -9 {}", pid("monitor"))); }),
+            ("both are killed", &|| { sh(&format!("kill -9 {} {}", pid("monitor"), pid("pid"))); }),
+        ];
+        for (way, end) in ways {
+            run_pontoon("run -d --rm --name c -p 8080:80 --network name=app,ip=172.18.0.50 \
+                         --network name=vault,ip=172.19.0.50 -- python3 -m http.server 80");
+            run_pontoon("network connect bridge c");
+            assert_eq!(exec("c", "ip -o link | wc -l"), "4\n", "{way}");
+            end();
+            let listed = |what: &str| run_pontoon(what).contains("172.1");
+            let gone = || {
+                let places = on("app").len() + on("vault").len() + on("bridge").len();
+                places == 0 && !listed("ps -a") && run_pontoon("fdb").lines().all(|line| line.contains("self"))
+            };
+            wait_for(gone, way);
+            assert!(!try_sh("ss -Hlnt | grep -q :8080").status.success(), "{way}: the port is held");
+        }
+    }
+}
