@@ -1,12 +1,14 @@
 //! Talking to the engine.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pontoon_engine::control::Invalid;
-use pontoon_engine::control::api::{Answer, Reply, Request};
-use pontoon_engine::io::control::transport::{Connection, MAX_REPLY, runtime_directory};
+use pontoon_engine::control::api::{Reply, Request};
+use pontoon_engine::io::control::http::Connection;
+use pontoon_engine::io::control::transport::runtime_directory;
 
 /// Why a command fails: what, where, why.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl From<nix::Error> for Failure {
 }
 
 /// A connection to the engine.
-pub(crate) struct Client(Connection);
+pub(crate) struct Client(RefCell<Connection>);
 
 impl Client {
     /// Connects to the engine that runs.
@@ -67,14 +69,13 @@ impl Client {
 
     /// Connects to the engine, if one runs and is not about to end. It stays while the client does.
     pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
-        let greeted = Connection::open(&runtime_directory()).and_then(|connection| {
-            connection.set_patience(Request::Hello.patience())?;
-            let answer = connection.ask::<Answer>(&Request::Hello, &[], MAX_REPLY)?;
+        let greeted = Connection::open(&runtime_directory()).and_then(|mut connection| {
+            let answer = connection.ask(&Request::Hello, &[], Request::Hello.patience())?;
             Ok((connection, answer))
         });
         match greeted {
             Ok((connection, Some((answer, _)))) => answer
-                .map(|_| Some(Self(connection)))
+                .map(|_| Some(Self(RefCell::new(connection))))
                 .map_err(Failure::from),
             Ok((_, None)) => Ok(None),
             Err(error) if is_absent(&error) => Ok(None),
@@ -94,8 +95,8 @@ impl Client {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let lost = |error| Failure::own("the engine does not answer", error);
-        self.0.set_patience(request.patience()).map_err(lost)?;
-        let answer = self.0.ask::<Answer>(request, fds, MAX_REPLY);
+        let mut connection = self.0.borrow_mut();
+        let answer = connection.ask(request, fds, request.patience());
         match answer.map_err(lost)? {
             Some((answer, fds)) => Ok((answer?, fds)),
             None => Err(Failure("the engine has ended".to_owned())),

@@ -4,12 +4,13 @@
 
 use core::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{NetworkId, UplinkId};
 
 /// One line of a forwarding database, as `bridge fdb` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FdbEntry {
     /// Network number.
     pub network: u32,
@@ -24,7 +25,7 @@ pub struct FdbEntry {
 }
 
 /// One line of a neighbour table, as `ip neigh` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NeighbourEntry {
     /// Network number, when the interface is a network's gateway.
     pub network: Option<u32>,
@@ -41,7 +42,7 @@ pub struct NeighbourEntry {
 }
 
 /// One tracked connection, as `conntrack -L` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowEntry {
     /// `tcp`, `udp`, `icmp` or a protocol number.
     pub protocol: String,
@@ -64,7 +65,7 @@ pub struct FlowEntry {
 }
 
 /// Frames and bytes through one port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortCounters {
     /// Frames received from the port.
     pub rx_frames: u64,
@@ -79,7 +80,7 @@ pub struct PortCounters {
 }
 
 /// Counters of the whole datapath.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Per port, in ascending order of number.
     pub ports: Vec<(u32, PortCounters)>,

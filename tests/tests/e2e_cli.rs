@@ -91,7 +91,7 @@ impl Silent {
         const CONNECT: &str = "import socket, sys\n\
             all = []\n\
             for _ in range(int(sys.argv[2])):\n    \
-                s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n    \
+                s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)\n    \
                 s.connect(sys.argv[1])\n    \
                 all.append(s)\n\
             print('connected', flush=True)\n\

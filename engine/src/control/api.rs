@@ -1,10 +1,11 @@
-//! What clients and the engine say to each other. One JSON value each way.
+//! What clients can ask of the engine, and what it answers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
@@ -13,7 +14,7 @@ use super::publish::{PublishRange, PublishSpec};
 use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 
 /// What a client wants.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub enum Request {
     /// Nothing but an answer: whether the engine serves, and stays while the connection lasts.
     Hello,
@@ -127,7 +128,7 @@ impl Request {
 }
 
 /// What `rm` does with a container that still runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemoveMode {
     /// Refuses.
     Stopped,
@@ -136,23 +137,28 @@ pub enum RemoveMode {
 }
 
 /// A namespace to plug in.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AttachSpec {
     /// Its name; generated when it has none.
     pub name: Option<String>,
     /// The networks that it joins, in the order of its interfaces.
     pub networks: Vec<EndpointSpec>,
     /// Ports to publish.
+    #[serde(default)]
     pub publish: Vec<PublishRange>,
     /// What `ps` shows as its command; empty for namespaces that others made.
+    #[serde(default)]
     pub command: String,
     /// Its first process, when it is one of `run`'s.
     pub pid: Option<i32>,
     /// Its monitor, when it is one of `run`'s: its files are named after it.
     pub monitor: Option<u32>,
     /// Forget it when it ends.
+    #[serde(default)]
     pub remove: bool,
     /// Do not check what it sends.
+    #[serde(default)]
     pub unguarded: bool,
     /// What it is called, and whom it asks for names.
     #[serde(default)]
@@ -166,7 +172,8 @@ pub struct AttachSpec {
 pub type Labels = BTreeMap<String, String>;
 
 /// A place on a network that a container asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct EndpointSpec {
     /// Name of the network.
     pub network: String,
@@ -185,7 +192,8 @@ pub struct EndpointSpec {
 }
 
 /// A container's part in its networks' names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Naming {
     /// What it calls itself; the digits of its id that are shown when it is not told.
     pub hostname: Option<String>,
@@ -194,7 +202,8 @@ pub struct Naming {
 }
 
 /// A network to make.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
     /// Its name.
     pub name: String,
@@ -212,6 +221,7 @@ pub struct NetworkSpec {
     /// `user` (which it is when nothing is given), `dev:IFACE` or `none`.
     pub uplink: Option<String>,
     /// Whether its containers reach the host's loopback.
+    #[serde(default)]
     pub host_loopback: HostLoopback,
     /// Largest datagram, in bytes.
     pub mtu: Option<u32>,
@@ -227,7 +237,8 @@ pub struct NetworkSpec {
 }
 
 /// Which of the networks that nobody uses go.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PruneFilter {
     /// What is asked of their labels, all of it.
     #[serde(default)]
@@ -238,7 +249,8 @@ pub struct PruneFilter {
 }
 
 /// Whether containers reach what listens on the host's loopback.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum HostLoopback {
     /// Nobody does.
     #[default]
@@ -249,7 +261,7 @@ pub enum HostLoopback {
 
 /// A container as it is shown. Where it has several networks, what belongs to one is the first's; what
 /// there is none of is left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ContainerView {
     /// 64 digits.
     pub id: String,
@@ -272,6 +284,7 @@ pub struct ContainerView {
     /// Interface inside.
     pub ifname: Option<String>,
     /// Address with prefix.
+    #[schemars(with = "Option<String>")]
     pub address: Option<IpNet>,
     /// Gateway.
     pub gateway: Option<IpAddr>,
@@ -295,7 +308,7 @@ pub struct ContainerView {
 }
 
 /// A container's place on a network, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointView {
     /// 64 digits.
     pub id: String,
@@ -306,6 +319,7 @@ pub struct EndpointView {
     /// Interface inside.
     pub ifname: String,
     /// Address with prefix.
+    #[schemars(with = "String")]
     pub address: IpNet,
     /// The network's gateway.
     pub gateway: IpAddr,
@@ -326,7 +340,7 @@ pub struct EndpointView {
 }
 
 /// A network as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetworkView {
     /// 64 digits.
     pub id: String,
@@ -337,8 +351,10 @@ pub struct NetworkView {
     /// Unix time, in nanoseconds.
     pub created_nanos: u64,
     /// Its subnet.
+    #[schemars(with = "String")]
     pub subnet: IpNet,
     /// Where addresses are taken from that nobody asks for by number, if not the whole subnet.
+    #[schemars(with = "Option<String>")]
     pub ip_range: Option<IpNet>,
     /// The gateway's address.
     pub gateway: IpAddr,
@@ -361,14 +377,14 @@ pub struct NetworkView {
 }
 
 /// A process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Its number.
     pub pid: u32,
 }
 
 /// Everything at a glance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// Version of the engine.
     pub version: String,
@@ -388,8 +404,9 @@ pub struct StatusView {
     pub ports: Vec<ContainerView>,
 }
 
-/// What the engine answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What the engine answers. As JSON each is just what it holds.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
 pub enum Reply {
     /// It is done.
     Done,

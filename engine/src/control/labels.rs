@@ -1,5 +1,6 @@
 //! Labels: what whoever makes a network or a container notes about it. Docker's `--label`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
@@ -56,7 +57,7 @@ pub fn check(labels: &Labels) -> Result<(), Invalid> {
 }
 
 /// What is asked of the labels of something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LabelFilter {
     /// There is one of this name, with this value where there is one.
     Has(String, Option<String>),

@@ -32,7 +32,9 @@ pub enum Kind {
 }
 
 /// What a user asked for cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Invalid {
     /// Why it cannot. Whoever reads the other fields is told by other means.
     #[serde(skip)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use pontoon_packet::parse::protocol;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
@@ -11,7 +12,7 @@ use super::Invalid;
 const FIELD: &str = "--publish";
 
 /// One published port, with the host's port still to be chosen when it is `None`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishSpec {
     /// The address clients use; unspecified for every one.
     pub address: IpAddr,
@@ -23,8 +24,10 @@ pub struct PublishSpec {
     pub protocol: u8,
 }
 
-/// What one `-p` argument stands for: ports that follow each other on both sides.
+/// What one `-p` argument stands for: ports that follow each other on both sides. As JSON it is that
+/// argument.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PublishRange {
     /// The address clients use; unspecified for every one, and the network's own choice when there is
     /// none.
@@ -47,6 +50,56 @@ impl PublishRange {
             host: self.host.map(|first| first.saturating_add(nth)),
             container: self.container.saturating_add(nth),
             protocol: self.protocol,
+        })
+    }
+}
+
+impl fmt::Display for PublishRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = |first: u16| match self.count {
+            0 | 1 => first.to_string(),
+            count => format!("{first}-{}", first.saturating_add(count - 1)),
+        };
+        match self.address {
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            None => {}
+        }
+        if let Some(host) = self.host {
+            f.write_str(&range(host))?;
+        }
+        if self.address.is_some() || self.host.is_some() {
+            f.write_str(":")?;
+        }
+        let (container, name) = (range(self.container), protocol_name(self.protocol));
+        write!(f, "{container}/{name}")
+    }
+}
+
+impl From<PublishRange> for String {
+    fn from(range: PublishRange) -> Self {
+        range.to_string()
+    }
+}
+
+impl TryFrom<String> for PublishRange {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        parse(&text)
+    }
+}
+
+impl JsonSchema for PublishRange {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PublishRange".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Ports, as Docker's -p: [[IP:][HOST]:]CONTAINER[/tcp|udp], ranges as \
+                            8000-8010:80-90. A host's port that is not given is chosen.",
+            "type": "string",
         })
     }
 }
@@ -172,6 +225,22 @@ mod tests {
         );
         assert_eq!(shown("80-81"), ["0.0.0.0:->80/tcp", "0.0.0.0:->81/tcp"]);
         assert_eq!(parse("1-65535:1-65535").unwrap().count, 65_535);
+    }
+
+    #[test]
+    fn a_range_is_written_as_it_is_read() {
+        for text in [
+            "0.0.0.0::80/tcp",
+            "80-81/udp",
+            "8080:80/tcp",
+            "127.0.0.1:8000-8010:80-90/udp",
+            "[::1]:8080:80/tcp",
+            "192.0.2.1::1-65535/tcp",
+        ] {
+            let range = parse(text).unwrap();
+            assert_eq!(range.to_string(), text);
+            assert_eq!(PublishRange::try_from(text.to_owned()), Ok(range));
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Channel {
                 "message too large",
             ));
         }
-        send_piece(self.fd.as_fd(), &[IoSlice::new(&bytes)], fds)
+        send_piece(self.fd.as_fd(), &[IoSlice::new(&bytes)], fds).map(drop)
     }
 
     /// Receives a message; `None` when the other end is gone.
@@ -103,7 +103,8 @@ impl AsFd for Channel {
     }
 }
 
-/// Sends one piece of a message into a unix socket, and descriptors with it.
+/// Sends one piece of a message into a unix socket, and descriptors with it. Returns how many bytes a
+/// stream has taken.
 ///
 /// # Errors
 /// The other end is gone, does not take it in time, or the kernel refuses.
@@ -111,13 +112,18 @@ pub(super) fn send_piece(
     socket: BorrowedFd<'_>,
     parts: &[IoSlice<'_>],
     fds: &[BorrowedFd<'_>],
-) -> io::Result<()> {
+) -> io::Result<usize> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[] } else { &rights[..] };
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(socket.as_raw_fd(), parts, control, flags, None)?;
-    Ok(())
+    Ok(sendmsg::<()>(
+        socket.as_raw_fd(),
+        parts,
+        control,
+        flags,
+        None,
+    )?)
 }
 
 /// What one `recvmsg(2)` brings.

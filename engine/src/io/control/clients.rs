@@ -1,18 +1,19 @@
 //! Clients: who is let in, and the conversation with each.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use nix::sys::socket::{getsockopt, sockopt};
 
+use super::http::{Fault, Received, Response, Wire, receive};
+use super::routes::{Refusal, Wanted, document, read};
 use super::seats::Refused;
-use super::transport::{Connection, Listener, MAX_REQUEST};
+use super::transport::Listener;
 use super::{Engine, Word, answer};
-use crate::control::Invalid;
-use crate::control::api::{Answer, Request};
+use crate::control::api::Reply;
 use crate::io::spare::Spare;
 
 /// How long a client may be silent before its connection is closed.
@@ -22,13 +23,15 @@ const NO_DESCRIPTORS: &str = "too many files are open in the engine for it to se
                               end containers or raise the limit (ulimit -n)";
 /// Pause after a client could not be let in: files or memory are short.
 const SHORTAGE: Duration = Duration::from_millis(20);
+/// How long a client that is not heard any more may go on talking.
+const UNHEARD: Duration = Duration::from_secs(1);
 
 /// Takes clients in for as long as the engine lives.
 pub(super) fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Word>) {
     let own = nix::unistd::getuid().as_raw();
     let mut spare = Spare::keep(1);
     loop {
-        let Ok(connection) = listener.accept() else {
+        let Ok(socket) = listener.accept() else {
             // Giving up would end the engine and with it every container.
             if spare.is_whole() {
                 spare.give_up();
@@ -39,30 +42,37 @@ pub(super) fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Wo
         };
         spare.fill();
         // A client that is gone already, or is somebody else's, is not served.
-        let trusted = connection.peer().is_ok_and(|uid| uid == own || uid == 0);
-        if !trusted || connection.set_patience(CLIENT_PATIENCE).is_err() {
+        let trusted = peer(&socket).is_some_and(|uid| uid == own || uid == 0);
+        let Some(wire) = trusted.then(|| Wire::new(socket)).and_then(Result::ok) else {
             continue;
-        }
+        };
         if spare.is_whole() {
-            admit(connection, engine, words);
+            admit(wire, engine, words);
         } else {
-            refuse(&connection, NO_DESCRIPTORS);
+            turn_away(wire, NO_DESCRIPTORS);
         }
     }
 }
 
-fn refuse(connection: &Connection, why: &str) {
-    let answer: Answer = Err(Invalid::new("", why));
-    connection.refuse(&answer);
+/// User id of the other side.
+fn peer(socket: &OwnedFd) -> Option<u32> {
+    let credentials = getsockopt(socket, sockopt::PeerCredentials);
+    credentials.ok().map(|credentials| credentials.uid())
 }
 
-fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
-    let connection = Arc::new(connection);
-    let seat = match engine.seats.take(&connection) {
+/// Tells a client why it is not served. Nobody waits for it.
+fn turn_away(wire: Wire, why: &str) {
+    // It may have gone already.
+    let _ = refusal(Refusal::new(503, "", why)).send(&wire, true);
+    wire.turn_away(Duration::ZERO);
+}
+
+fn admit(wire: Wire, engine: &Arc<Engine>, words: &Sender<Word>) {
+    let seat = match engine.seats.take(wire.socket()) {
         Ok(seat) => seat,
         Err(Refused::Closed) => return,
         Err(Refused::Full) => {
-            refuse(&connection, "too many clients; try again");
+            turn_away(wire, "too many clients; try again");
             return;
         }
     };
@@ -70,7 +80,7 @@ fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
     let spawned = thread::Builder::new()
         .name("pontoon-client".to_owned())
         .spawn(move || {
-            converse(&connection, seat, &shared, &words);
+            converse(wire, seat, &shared, &words);
             shared.seats.leave(seat);
             // The main thread may have gone for another reason.
             let _ = words.send(Word::ClientGone);
@@ -80,32 +90,67 @@ fn admit(connection: Connection, engine: &Arc<Engine>, words: &Sender<Word>) {
     }
 }
 
-fn converse(connection: &Connection, seat: u64, engine: &Engine, words: &Sender<Word>) {
+fn converse(mut wire: Wire, seat: u64, engine: &Engine, words: &Sender<Word>) {
     loop {
-        let received = connection.receive::<Request>(MAX_REQUEST);
+        let received = receive(&mut wire, CLIENT_PATIENCE);
         engine.seats.serve(seat);
-        let (request, fds) = match received {
-            Ok(None) => return,
-            Ok(Some(request)) => request,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) => {
-                let reason = format!("the request cannot be understood: {error}");
-                let answer: Answer = Err(Invalid::new("request", reason));
-                // What comes after it would be taken for requests.
-                let _ = connection.send(&answer, &[]);
-                return;
+        let received = match received {
+            Ok(received) => received,
+            Err(Fault::Wrong(status, why)) => {
+                // It may have gone already.
+                let _ = refusal(Refusal::new(status, "request", why)).send(&wire, true);
+                return wire.turn_away(UNHEARD);
             }
+            Err(Fault::Ended | Fault::Late | Fault::Io(_)) => return,
         };
-        let (answer, fds, word) = answer(engine, request, fds);
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let sent = connection.send(&answer, &fds);
+        let closes = received.closes;
+        let (response, word) = respond(engine, received);
+        let sent = response.send(&wire, closes);
         if let Some(word) = word {
             // The main thread may have gone for another reason.
             let _ = words.send(word);
         }
-        if sent.is_err() {
+        if sent.is_err() || closes {
             return;
         }
         engine.seats.served(seat);
+    }
+}
+
+/// Does what a client asks for.
+fn respond(engine: &Engine, received: Received) -> (Response, Option<Word>) {
+    let (request, fds, status) = match read(received) {
+        Ok(Wanted::Request(request, fds, status)) => (request, fds, status),
+        Ok(Wanted::Document) => return (json(200, &document(), Vec::new()), None),
+        Err(why) => return (refusal(why), None),
+    };
+    let (answer, fds, word) = answer(engine, *request, fds);
+    let response = match answer {
+        Ok(Reply::Done) => Response {
+            status: 204,
+            allow: None,
+            body: None,
+            fds,
+        },
+        Ok(reply) => json(status, &reply, fds),
+        Err(why) => refusal(why.into()),
+    };
+    (response, word)
+}
+
+fn json(status: u16, value: &impl serde::Serialize, fds: Vec<OwnedFd>) -> Response {
+    let body = serde_json::to_vec(value);
+    Response {
+        status,
+        allow: None,
+        body: Some(body.expect("what is answered has no keys but strings")),
+        fds,
+    }
+}
+
+fn refusal(refusal: Refusal) -> Response {
+    Response {
+        allow: refusal.allow,
+        ..json(refusal.status, &refusal.why, Vec::new())
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::transport::{Connection, MAX_REPLY};
-use crate::control::api::{Answer, Request};
+use super::http::Connection;
+use crate::control::api::Request;
 
 /// How long an engine waits for another one that is leaving.
 const TAKEOVER: Duration = Duration::from_secs(10);
@@ -42,11 +42,8 @@ pub(super) fn lock(directory: &Path) -> io::Result<Flock<File>> {
 }
 
 fn serves(directory: &Path) -> bool {
-    let answer = Connection::open(directory).and_then(|engine| {
-        engine.set_patience(HELLO)?;
-        engine.send(&Request::Hello, &[])?;
-        engine.receive::<Answer>(MAX_REPLY)
-    });
+    let answer =
+        Connection::open(directory).and_then(|mut engine| engine.ask(&Request::Hello, &[], HELLO));
     matches!(answer, Ok(Some(_)))
 }
 

@@ -13,8 +13,10 @@
 
 mod clients;
 mod directory;
+pub mod http;
 mod operations;
 mod resolvers;
+mod routes;
 mod seats;
 pub mod transport;
 mod watch;

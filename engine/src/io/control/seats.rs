@@ -1,10 +1,11 @@
 //! Who is being served: a bounded number of clients, and none once the engine has decided to leave.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::transport::Connection;
+use nix::sys::socket::{Shutdown, shutdown};
 
 /// Clients that are served at once.
 const MAX_CLIENTS: usize = 64;
@@ -25,7 +26,7 @@ pub(super) enum Refused {
 }
 
 struct Seat {
-    connection: Arc<Connection>,
+    socket: Arc<OwnedFd>,
     /// Since when it has asked for nothing; `None` while something is being done for it.
     silent: Option<Instant>,
 }
@@ -46,14 +47,15 @@ pub(super) struct Seats {
 
 impl Seats {
     /// Gives a client a place, if need be that of the one that has been silent for longest.
-    pub(super) fn take(&self, connection: &Arc<Connection>) -> Result<u64, Refused> {
+    pub(super) fn take(&self, socket: &Arc<OwnedFd>) -> Result<u64, Refused> {
         let end = Instant::now() + WAIT;
         let mut inner = self.lock();
         while !inner.closed && inner.taken.len() >= MAX_CLIENTS {
             let now = Instant::now();
             if let Some(id) = inner.most_silent(now) {
                 if let Some(seat) = inner.taken.remove(&id) {
-                    seat.connection.shut_down();
+                    // Both sides read the end. The other may have gone already.
+                    let _ = shutdown(seat.socket.as_raw_fd(), Shutdown::Both);
                 }
             } else if now >= end {
                 return Err(Refused::Full);
@@ -68,7 +70,7 @@ impl Seats {
         inner.last += 1;
         let id = inner.last;
         let seat = Seat {
-            connection: Arc::clone(connection),
+            socket: Arc::clone(socket),
             silent: Some(Instant::now()),
         };
         inner.taken.insert(id, seat);
