@@ -20,8 +20,8 @@ use std::time::Instant;
 
 use etherparse::PacketBuilder;
 use pontoon_engine::config::{
-    AddressOwner, Guarding, NetworkConfig, NetworkId, Outside, PortConfig, PortId, UplinkConfig,
-    UplinkId,
+    AddressOwner, Egress, Guarding, Isolation, NetworkConfig, NetworkId, Outside, PortConfig,
+    PortId, UplinkConfig, UplinkId,
 };
 use pontoon_engine::{Datapath, Seeds, Transmit};
 use pontoon_nat::{AHEAD, ConnId, Limits, Profile};
@@ -92,6 +92,8 @@ fn datapath(ports: u32, flows: usize) -> Datapath {
         gateway_mac: MacAddr::for_ipv4(GATEWAY),
         mtu: 1500,
         outside: Outside::Uplink(UplinkId(1)),
+        egress: Egress::default(),
+        isolation: Isolation::default(),
         host_loopback: None,
     };
     datapath.add_network(network).expect("network");

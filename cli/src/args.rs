@@ -339,6 +339,9 @@ pub(crate) struct CreateNetwork {
     /// Way out: user (the host's own sockets), dev:INTERFACE or none
     #[arg(long, default_value = "user")]
     pub(crate) uplink: String,
+    /// Let nothing out that containers begin; their published ports are reached all the same
+    #[arg(long)]
+    pub(crate) internal: bool,
     /// Let containers reach the host's loopback as host.pontoon.internal
     #[arg(long)]
     pub(crate) host_loopback: bool,

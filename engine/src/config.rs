@@ -9,7 +9,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 use pontoon_packet::MacAddr;
-pub use pontoon_switch::PortId;
+pub use pontoon_switch::{Isolation, PortId};
 
 /// A network: one bridge, one subnet, one gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,10 @@ pub struct NetworkConfig {
     pub mtu: u16,
     /// Where datagrams for elsewhere leave.
     pub outside: Outside,
+    /// What its containers may begin there, and as whom.
+    pub egress: Egress,
+    /// Whether its containers reach each other.
+    pub isolation: Isolation,
     /// An address inside `subnet` that stands for the host's loopback; the user uplink leads there.
     pub host_loopback: Option<IpAddr>,
 }
@@ -48,6 +52,19 @@ pub enum Outside {
     Uplink(UplinkId),
     /// The user uplink: the host's own sockets.
     User,
+}
+
+/// What the containers of a network may begin towards the outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Egress {
+    /// Anything, under the address of the uplink.
+    #[default]
+    Masqueraded,
+    /// Anything, under their own addresses: who is outside knows a way back.
+    Untranslated,
+    /// Nothing: the network is internal. Its published ports are reached all the same, and those who do
+    /// bear the gateway's address.
+    Closed,
 }
 
 /// A container's (or the host's) place on a network.

@@ -38,6 +38,7 @@ mod flow_cache;
 pub mod io;
 pub mod neighbour;
 mod output;
+mod policy;
 mod rate;
 mod report;
 pub mod route;

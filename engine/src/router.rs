@@ -413,33 +413,6 @@ impl Datapath {
         })
     }
 
-    /// Whether a new flow may go from one interface to the other, and whose name it bears there.
-    fn policy(
-        &self,
-        from: InterfaceId,
-        to: InterfaceId,
-        pending: &Pending,
-    ) -> Result<SourceNat, DropReason> {
-        let published = pending.is_published();
-        match (from, to) {
-            (InterfaceId::Network(a), InterfaceId::Network(b)) if a == b && !published => {
-                Ok(SourceNat::Keep)
-            }
-            (InterfaceId::Network(_), InterfaceId::Network(_)) if published => self
-                .address_of(to)
-                .map(SourceNat::Fixed)
-                .ok_or(DropReason::NoRoute),
-            (InterfaceId::Network(_), InterfaceId::Uplink(_)) => self
-                .address_of(to)
-                .map(SourceNat::Masquerade)
-                .ok_or(DropReason::NoRoute),
-            (InterfaceId::Uplink(_), InterfaceId::Network(_)) if published => Ok(SourceNat::Keep),
-            (InterfaceId::Network(_), InterfaceId::User)
-            | (InterfaceId::User, InterfaceId::Network(_)) => Ok(SourceNat::Relayed),
-            _ => Err(DropReason::Isolated),
-        }
-    }
-
     /// Time to live and size, before anything is edited.
     fn check_transit(
         &self,

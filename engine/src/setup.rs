@@ -59,7 +59,7 @@ impl Datapath {
             },
         );
         let network = Network {
-            switch: Switch::new(config.gateway_mac, self.seeds.0),
+            switch: Switch::new(config.gateway_mac, self.seeds.0).with_isolation(config.isolation),
             neighbours: Neighbours::new(self.seeds.hasher()),
             host_port: None,
             config,

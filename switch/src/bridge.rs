@@ -16,6 +16,17 @@ pub enum LinkState {
     Down,
 }
 
+/// Whether the members of a bridge reach each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// They do.
+    #[default]
+    Off,
+    /// Frames pass only between a member and the gateway or the host's own port, as between isolated ports
+    /// of Linux' bridge (`br_private.h`: `br_skb_isolated`).
+    On,
+}
+
 /// The bridge's decision about one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forward {
@@ -43,6 +54,7 @@ struct Member {
 #[derive(Debug)]
 pub struct Switch {
     gateway: MacAddr,
+    isolation: Isolation,
     fdb: Fdb,
     /// In ascending order of id.
     members: Vec<Member>,
@@ -60,9 +72,16 @@ impl Switch {
         let fdb = Fdb::new(limits, RandomState::with_seeds(a, b, c, d));
         Self {
             gateway,
+            isolation: Isolation::Off,
             fdb,
             members: Vec::new(),
         }
+    }
+
+    /// The same with members that reach each other or do not.
+    #[must_use]
+    pub fn with_isolation(self, isolation: Isolation) -> Self {
+        Self { isolation, ..self }
     }
 
     /// Plugs a port in and binds a hardware address to it, which then never moves. A port of that
@@ -117,7 +136,10 @@ impl Switch {
         }
         match self.fdb.lookup(Some(now), facts.dst_mac) {
             Some(port) if port == ingress => Forward::Drop(Refusal::SamePort),
+            Some(port) if !self.reaches(ingress, port) => Forward::Drop(Refusal::Isolated),
             Some(port) => Forward::Unicast(port),
+            // The host's own port has the gateway's address, and waits for no other.
+            None if self.is_confined(ingress) => Forward::Drop(Refusal::Isolated),
             None => Forward::Flood,
         }
     }
@@ -130,7 +152,12 @@ impl Switch {
 
     /// The ports to which a frame from `ingress` is flooded.
     pub fn flood_ports(&self, ingress: PortId) -> impl Iterator<Item = PortId> {
-        self.all_ports().filter(move |id| *id != ingress)
+        let confined = self.is_confined(ingress);
+        let reached = move |member: &&Member| {
+            let open = !confined || member.bound.is_none();
+            open && member.link == LinkState::Up && member.id != ingress
+        };
+        self.members.iter().filter(reached).map(|member| member.id)
     }
 
     /// Every port whose link is up, in ascending order.
@@ -174,6 +201,19 @@ impl Switch {
     /// Forgets what is too old. Says whether anything was.
     pub fn handle_timeout(&mut self, now: Timestamp) -> bool {
         self.fdb.handle_timeout(now)
+    }
+
+    fn reaches(&self, ingress: PortId, egress: PortId) -> bool {
+        !self.is_confined(ingress) || !self.is_confined(egress)
+    }
+
+    /// The port is a member that reaches no other one.
+    fn is_confined(&self, id: PortId) -> bool {
+        let bound = || {
+            self.position(id)
+                .is_ok_and(|at| self.members[at].bound.is_some())
+        };
+        self.isolation == Isolation::On && bound()
     }
 
     fn learn(&mut self, now: Timestamp, ingress: PortId, src: MacAddr) -> Result<(), Refusal> {

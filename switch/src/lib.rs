@@ -12,7 +12,7 @@ mod bridge;
 mod fdb;
 mod guard;
 
-pub use bridge::{Forward, LinkState, Switch};
+pub use bridge::{Forward, Isolation, LinkState, Switch};
 pub use fdb::{FdbLimits, FdbView};
 pub use guard::Guard;
 
@@ -35,6 +35,9 @@ pub enum Refusal {
     SamePort,
     /// The ingress port is not plugged in, or its link is down.
     PortDown,
+    /// The destination is behind another member of a bridge whose members do not reach each other, or behind
+    /// nobody yet.
+    Isolated,
     /// Tagged, and addressed to the gateway, which has no VLANs.
     TaggedForGateway,
     /// Guard: the source MAC address is not the port's.

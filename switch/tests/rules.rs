@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use pontoon_packet::build::Packet;
 use pontoon_packet::{Facts, MacAddr, Timestamp, parse};
-use pontoon_switch::{FdbLimits, Forward, Guard, LinkState, PortId, Refusal, Switch};
+use pontoon_switch::{FdbLimits, Forward, Guard, Isolation, LinkState, PortId, Refusal, Switch};
 
 const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 const T0: Timestamp = Timestamp::from_secs(1);
@@ -177,4 +177,44 @@ fn a_dhcp_server_cannot_hide_in_fragments() {
     assert_eq!(verdict(&guard(), &from(67, 0)), Err(Refusal::DhcpServer));
     assert_eq!(verdict(&guard(), &from(67, 8)), Ok(()));
     assert_eq!(verdict(&guard(), &from(53, 0)), Ok(()));
+}
+
+/// What becomes of a frame from port 1 to each kind of destination, and where it is flooded.
+fn reach(isolation: Isolation) -> ([Forward; 4], Vec<PortId>) {
+    let mut s = switch(FdbLimits::default()).with_isolation(isolation);
+    s.add_host_port(PortId(9));
+    s.forward(T0, PortId(2), &frame(mac(20), MacAddr::BROADCAST));
+    let to = [mac(2), mac(20), mac(77), MacAddr::BROADCAST];
+    let decided = to.map(|dst| s.forward(T0, PortId(1), &frame(mac(1), dst)));
+    (decided, s.flood_ports(PortId(1)).collect())
+}
+
+#[test]
+fn isolated_members_reach_the_gateway_and_the_host_alone() {
+    let isolated = Forward::Drop(Refusal::Isolated);
+    let (decided, flooded) = reach(Isolation::On);
+    assert_eq!(
+        decided,
+        [isolated, isolated, isolated, Forward::LocalAndFlood]
+    );
+    assert_eq!(flooded, [PortId(9)]);
+    let (decided, flooded) = reach(Isolation::Off);
+    let second = Forward::Unicast(PortId(2));
+    assert_eq!(
+        decided,
+        [second, second, Forward::Flood, Forward::LocalAndFlood]
+    );
+    assert_eq!(flooded, [PortId(2), PortId(3), PortId(9)]);
+}
+
+#[test]
+fn isolated_members_are_reached_by_the_gateway_and_the_host() {
+    let mut s = switch(FdbLimits::default()).with_isolation(Isolation::On);
+    s.add_host_port(PortId(9));
+    let from_host = s.forward(T0, PortId(9), &frame(GATEWAY, mac(1)));
+    assert_eq!(from_host, Forward::Unicast(PortId(1)));
+    assert_eq!(s.flood_ports(PortId(9)).count(), 3);
+    assert_eq!(s.all_ports().count(), 4, "the gateway's own floods");
+    let to_gateway = s.forward(T0, PortId(1), &frame(mac(1), GATEWAY));
+    assert_eq!(to_gateway, Forward::Local);
 }

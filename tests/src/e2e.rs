@@ -43,6 +43,8 @@ const CAPTURE: &str = include_str!("e2e/capture.py");
 const OUTWARD: &str = include_str!("e2e/outward.py");
 /// Python module with sockets on the wire of every namespace.
 const WIRE: &str = include_str!("e2e/wire.py");
+/// Python module with ways to reach somebody.
+const ISOLATION: &str = include_str!("e2e/isolation.py");
 
 /// Declares tests that run in the laboratory.
 #[macro_export]
@@ -352,6 +354,12 @@ impl Lab {
             "PONTOON='{}' timeout 300 /usr/bin/python3 /run/program.py",
             environment()
         ))
+    }
+
+    /// Runs a Python program that uses the module `isolation`; otherwise as [`Lab::wire`].
+    pub fn isolation(&self, program: &str) -> String {
+        fs::write("/run/isolation.py", ISOLATION).expect("a writable /run");
+        self.wire(&format!("from isolation import *\n{}", dedent(program)))
     }
 
     /// Lets the kernel of a namespace hear no IPv4 any more; sockets on the wire still do.

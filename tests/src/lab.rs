@@ -4,8 +4,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use pontoon_engine::config::{
-    AddressOwner, Guarding, NetworkConfig, NetworkId, Outside, PortConfig, PortId, UplinkConfig,
-    UplinkId,
+    AddressOwner, Egress, Guarding, Isolation, NetworkConfig, NetworkId, Outside, PortConfig,
+    PortId, UplinkConfig, UplinkId,
 };
 use pontoon_engine::{Datapath, Seeds, Transmit};
 use pontoon_nat::{ConnId, Limits, Owner, Profile, Published};
@@ -212,6 +212,8 @@ impl Lab {
             gateway_mac: MacAddr::for_ipv4(gateway),
             mtu: 1500,
             outside,
+            egress: Egress::default(),
+            isolation: Isolation::default(),
             host_loopback: None,
         };
         self.datapath.add_network(config).expect("fresh network");

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use pontoon_engine::config::{Guarding, NetworkConfig, NetworkId, Outside, PortId};
+use pontoon_engine::config::{
+    Egress, Guarding, Isolation, NetworkConfig, NetworkId, Outside, PortId,
+};
 use pontoon_nat::{Limits, Owner, Published};
 use pontoon_packet::build::Packet;
 use pontoon_packet::icmp;
@@ -324,6 +326,8 @@ fn with_loopback() -> Lab {
         gateway_mac: gateway_mac(),
         mtu: 1500,
         outside: Outside::User,
+        egress: Egress::default(),
+        isolation: Isolation::default(),
         host_loopback: Some(LOOPBACK.into()),
     };
     lab.datapath.add_network(config).expect("a fresh network");

@@ -131,11 +131,6 @@ fn pretty(value: &impl Serialize) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| Failure::own("JSON", error))
 }
 
-/// Whether no datagram of the network's own making leaves it.
-pub(super) fn is_internal(network: &NetworkView) -> bool {
-    network.uplink == "none"
-}
-
 fn shown(network: NetworkView, containers: &[ContainerView]) -> Network {
     Network {
         created: time::rfc3339(network.created_nanos),
@@ -152,7 +147,7 @@ fn shown(network: NetworkView, containers: &[ContainerView]) -> Network {
                 auxiliary_addresses: network.aux_addresses.clone(),
             }],
         },
-        internal: is_internal(&network),
+        internal: network.internal,
         attachable: false,
         ingress: false,
         config_from: ConfigFrom::default(),

@@ -70,7 +70,7 @@ fn row(network: &NetworkView, args: &ListNetworks) -> Row {
         driver: super::inspect::DRIVER,
         id: id.to_owned(),
         ipv6: "false",
-        internal: super::inspect::is_internal(network).to_string(),
+        internal: network.internal.to_string(),
         labels: pairs(&network.labels),
         name: network.name.clone(),
         scope: super::inspect::SCOPE,

@@ -57,6 +57,7 @@ pub(crate) fn create(args: CreateNetwork) -> Result<NetworkView, Failure> {
         gateway: args.gateway,
         aux_addresses: args.aux_address.into_iter().collect(),
         uplink: Some(args.uplink),
+        internal: args.internal,
         host_loopback: if args.host_loopback {
             HostLoopback::Open
         } else {

@@ -220,6 +220,9 @@ pub struct NetworkSpec {
     pub aux_addresses: BTreeMap<String, IpAddr>,
     /// `user` (which it is when nothing is given), `dev:IFACE` or `none`.
     pub uplink: Option<String>,
+    /// Nothing that its containers begin leaves it (`--internal`); its published ports are reached.
+    #[serde(default)]
+    pub internal: bool,
     /// Whether its containers reach the host's loopback.
     #[serde(default)]
     pub host_loopback: HostLoopback,
@@ -362,6 +365,8 @@ pub struct NetworkView {
     pub aux_addresses: BTreeMap<String, IpAddr>,
     /// `user`, `dev:IFACE` or `none`.
     pub uplink: String,
+    /// Nothing that its containers begin leaves it.
+    pub internal: bool,
     /// The address that stands for the host's loopback, where that is open.
     pub host_loopback: Option<IpAddr>,
     /// Largest datagram, in bytes.

@@ -4,24 +4,43 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::Invalid;
+use crate::config::Isolation;
 
 /// Before the name of each option of Docker's bridge driver.
 const BRIDGE: &str = "com.docker.network.bridge.";
 /// Largest datagram, in bytes (`--mtu`).
 const MTU: &str = "com.docker.network.driver.mtu";
+/// Whether containers of the network reach each other.
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+/// Whether the network's addresses are translated on their way out.
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 /// Where ports are published whose address is not given.
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 /// What the names of containers' interfaces begin with.
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
-const KNOWN: [&str; 3] = [HOST_BINDING, MTU, INTERFACE_PREFIX];
+const KNOWN: [&str; 5] = [ICC, MASQUERADE, HOST_BINDING, MTU, INTERFACE_PREFIX];
 /// Docker's names for interfaces inside.
 const DEFAULT_PREFIX: &str = "eth";
 /// So that a number of up to three digits has room behind it (`IFNAMSIZ` is 16, with its end).
 const MAX_PREFIX: usize = 12;
 
+/// Whether a network's addresses are translated on their way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Masquerading {
+    /// To the uplink's.
+    #[default]
+    On,
+    /// They stay as they are.
+    Off,
+}
+
 /// What the options of a network's driver say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverOptions {
+    /// Whether containers of the network reach each other.
+    pub isolation: Isolation,
+    /// Whether the network's addresses are translated on their way out.
+    pub masquerading: Masquerading,
     /// Where ports are published whose address is not given.
     pub host_binding: Ipv4Addr,
     /// Largest datagram, in bytes, when it was given this way.
@@ -33,6 +52,8 @@ pub struct DriverOptions {
 impl Default for DriverOptions {
     fn default() -> Self {
         Self {
+            isolation: Isolation::Off,
+            masquerading: Masquerading::On,
             host_binding: Ipv4Addr::UNSPECIFIED,
             mtu: None,
             interface_prefix: DEFAULT_PREFIX.to_owned(),
@@ -58,7 +79,12 @@ impl DriverOptions {
             let value = value.escape_default();
             Invalid::new("--opt", format!("{name}={value}: expected {expected}"))
         };
+        let on = || parse_bool(value).ok_or_else(|| wrong("true or false"));
         match name {
+            ICC if on()? => self.isolation = Isolation::Off,
+            ICC => self.isolation = Isolation::On,
+            MASQUERADE if on()? => self.masquerading = Masquerading::On,
+            MASQUERADE => self.masquerading = Masquerading::Off,
             HOST_BINDING => {
                 self.host_binding = value.parse().map_err(|_| wrong("an IPv4 address"))?;
             }
@@ -71,6 +97,15 @@ impl DriverOptions {
             _ => return Err(unknown(name)),
         }
         Ok(())
+    }
+}
+
+/// What Go's `strconv.ParseBool` takes, and so Docker does.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -111,6 +146,14 @@ mod tests {
         let host = parse(HOST_BINDING, "127.0.0.1").unwrap().host_binding;
         assert_eq!(host, Ipv4Addr::LOCALHOST);
         assert_eq!(parse(MTU, "1400").unwrap().mtu, Some(1400));
+        for (text, isolation, masquerading) in [
+            ("true", Isolation::Off, Masquerading::On),
+            ("False", Isolation::On, Masquerading::Off),
+            ("0", Isolation::On, Masquerading::Off),
+        ] {
+            assert_eq!(parse(ICC, text).unwrap().isolation, isolation);
+            assert_eq!(parse(MASQUERADE, text).unwrap().masquerading, masquerading);
+        }
         let prefix = parse(INTERFACE_PREFIX, "net").unwrap().interface_prefix;
         assert_eq!(prefix, "net");
     }
@@ -118,6 +161,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         for (name, value) in [
+            (ICC, "no"),
+            (MASQUERADE, ""),
             (HOST_BINDING, "::1"),
             (HOST_BINDING, ""),
             (MTU, "-1"),

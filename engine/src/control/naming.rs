@@ -8,7 +8,7 @@ use pontoon_names::{Discovery, NameError, Reach, Zone, ZoneId};
 use super::Invalid;
 use super::api::Naming;
 use super::name::{check_name, short_id};
-use super::state::{Container, DEFAULT_NETWORK, Endpoint, Network, UplinkSpec};
+use super::state::{Container, DEFAULT_NETWORK, Endpoint, Network};
 
 /// Names of the host, where its loopback is open to a network: Pontoon's, and Docker's.
 pub const HOST_NAMES: [&str; 2] = ["host.pontoon.internal", "host.docker.internal"];
@@ -33,9 +33,10 @@ pub fn zone(network: &Network, seeds: [u64; 4]) -> Result<Zone, Invalid> {
     } else {
         Discovery::Containers
     };
-    let reach = match network.uplink {
-        UplinkSpec::None => Reach::Internal,
-        UplinkSpec::Device(_) | UplinkSpec::User => Reach::Outside,
+    let reach = if network.has_way_out() {
+        Reach::Outside
+    } else {
+        Reach::Internal
     };
     let subnets = [network.subnet.into()];
     let invalid = |error: NameError| Invalid::new("NETWORK", error.to_string());

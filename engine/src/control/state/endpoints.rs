@@ -68,7 +68,7 @@ impl State {
     fn lead<'a>(&self, mut networks: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
         let has_way_out = |name: &&str| {
             let network = self.network(name);
-            network.is_ok_and(|network| network.uplink.reaches_outside())
+            network.is_ok_and(Network::has_way_out)
         };
         let first = networks.clone().next();
         networks.find(has_way_out).or(first)

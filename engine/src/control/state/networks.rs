@@ -8,11 +8,11 @@ use pontoon_packet::MacAddr;
 
 use super::addressing::Addressing;
 use super::{DEFAULT_NETWORK, State};
-use crate::config::NetworkId;
+use crate::config::{Egress, NetworkId};
 use crate::control::Invalid;
 use crate::control::address::Allocator;
 use crate::control::api::{HostLoopback, Labels, NetworkSpec, NetworkView, PruneFilter};
-use crate::control::driver_options::DriverOptions;
+use crate::control::driver_options::{DriverOptions, Masquerading};
 use crate::control::labels;
 use crate::control::name::{check_name, id};
 
@@ -78,6 +78,8 @@ pub struct Network {
     pub auxiliary: BTreeMap<String, Ipv4Addr>,
     /// Where its datagrams for elsewhere go.
     pub uplink: UplinkSpec,
+    /// What its containers may begin there.
+    pub egress: Egress,
     /// The address that stands for the host's loopback, where that is open.
     pub host_loopback: Option<Ipv4Addr>,
     /// Largest datagram, in bytes.
@@ -97,6 +99,16 @@ impl Network {
     /// The gateway's hardware address.
     pub const fn gateway_mac(&self) -> MacAddr {
         MacAddr::for_ipv4(self.gateway)
+    }
+
+    /// Whether anything leads from its containers to elsewhere.
+    pub fn has_way_out(&self) -> bool {
+        self.uplink.reaches_outside() && self.egress != Egress::Closed
+    }
+
+    /// Where its containers send what is for elsewhere; an internal network leads nowhere.
+    pub fn default_route(&self) -> Option<IpAddr> {
+        (self.egress != Egress::Closed).then_some(self.gateway.into())
     }
 
     /// Name of a container's interface.
@@ -132,6 +144,7 @@ impl State {
         let host_port = parse_host_port(spec)?;
         let driver = DriverOptions::parse(&spec.options)?;
         let mtu = choose_mtu(spec.mtu, driver.mtu)?;
+        let egress = choose_egress(spec, &uplink, &driver)?;
         let host_loopback = match spec.host_loopback {
             HostLoopback::Closed => None,
             HostLoopback::Open => Some(reserve_loopback(&uplink, plan.subnet, &mut plan.free)?),
@@ -147,6 +160,7 @@ impl State {
             gateway: plan.gateway,
             auxiliary: plan.auxiliary,
             uplink,
+            egress,
             host_loopback,
             mtu,
             host_port,
@@ -233,6 +247,7 @@ impl State {
                 UplinkSpec::Device(interface) => format!("dev:{interface}"),
                 UplinkSpec::User => "user".to_owned(),
             },
+            internal: !network.has_way_out(),
             host_loopback: network.host_loopback.map(IpAddr::V4),
             mtu: network.mtu,
             host_interface: network.host_port.map(|_| network.host_interface()),
@@ -283,6 +298,28 @@ fn reserve_loopback(
     let mut last = (first + 1..broadcast).rev().map(Ipv4Addr::from);
     last.find_map(|address| addresses.take(address.into()).ok())
         .ok_or_else(|| invalid(format!("no free address in {subnet}")))
+}
+
+/// What containers may begin, from `--internal` and the driver's options.
+fn choose_egress(
+    spec: &NetworkSpec,
+    uplink: &UplinkSpec,
+    driver: &DriverOptions,
+) -> Result<Egress, Invalid> {
+    if spec.internal && spec.host_loopback == HostLoopback::Open {
+        let what = "an internal network does not lead to the host's loopback";
+        return Err(Invalid::new("--host-loopback", what));
+    }
+    match (driver.masquerading, uplink) {
+        (Masquerading::Off, UplinkSpec::User) => {
+            let what = "enable_ip_masquerade=false takes the uplink dev:INTERFACE: the host's own sockets \
+                        bear its own addresses";
+            Err(Invalid::new("--opt", what))
+        }
+        _ if spec.internal => Ok(Egress::Closed),
+        (Masquerading::Off, _) => Ok(Egress::Untranslated),
+        (Masquerading::On, _) => Ok(Egress::Masqueraded),
+    }
 }
 
 fn parse_uplink(text: Option<&str>) -> Result<UplinkSpec, Invalid> {

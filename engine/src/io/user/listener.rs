@@ -23,7 +23,7 @@ pub(super) const TURN: usize = 64;
 pub struct Publication {
     /// Address, port and target.
     pub published: Published,
-    /// The container's network.
+    /// Clients whom the container could not answer under their own name: of its own link, or all of them.
     pub subnet: IpNet,
     /// Its gateway: who clients are that the container could not answer under their own name.
     pub gateway: IpAddr,

@@ -83,12 +83,16 @@ impl Control {
         if led == Some(leading.port) {
             return Ok(());
         }
-        let gateway = IpAddr::V4(self.state.network(&leading.network)?.gateway);
+        let network = self.state.network(&leading.network)?;
+        let gateway = IpAddr::V4(network.gateway);
         let ifname = leading.ifname.clone();
-        let request = RequestBody::Route { ifname, gateway };
-        self.keeper
-            .request(request, &[net.as_fd()])
-            .map_err(broken)?;
+        // One that led elsewhere went with its interface.
+        if let Some(gateway) = network.default_route() {
+            let request = RequestBody::Route { ifname, gateway };
+            self.keeper
+                .request(request, &[net.as_fd()])
+                .map_err(broken)?;
+        }
         let mut networks = self.state.networks();
         let gateways: Vec<IpAddr> = networks.by_ref().map(|n| n.gateway.into()).collect();
         self.edit(now, "resolv.conf", |conf| {

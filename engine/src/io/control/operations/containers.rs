@@ -93,7 +93,7 @@ impl Control {
             ifname: endpoint.ifname.clone(),
             mac: endpoint.mac.to_string(),
             addresses: vec![address.map_err(broken)?],
-            gateway: (route == Route::Default).then_some(network.gateway.into()),
+            gateway: network.default_route().filter(|_| route == Route::Default),
             mtu: network.mtu,
         };
         let request = RequestBody::Plug(spec);

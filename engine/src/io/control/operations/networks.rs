@@ -50,6 +50,8 @@ impl Control {
             gateway_mac: network.gateway_mac(),
             mtu: network.mtu,
             outside,
+            egress: network.egress,
+            isolation: network.driver.isolation,
             host_loopback: network.host_loopback.map(IpAddr::V4),
         };
         let zone = naming::zone(network, random()?)?;

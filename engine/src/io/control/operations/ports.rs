@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddrV4};
 
+use ipnet::{IpNet, Ipv4Net};
 use pontoon_nat::{Owner, Published};
 
 use super::{Control, Outcome, broken, unexpected};
@@ -176,10 +177,19 @@ pub(super) fn opening(
     };
     let publications = published.map(|published| Publication {
         published,
-        subnet: network.subnet.into(),
+        subnet: answered_at_gateway(network),
         gateway: network.gateway.into(),
     });
     Opening::Sockets(publications.zip(sockets).collect())
+}
+
+/// The clients whom a container could not answer under their own name: those of its own link, and without a
+/// default route everybody.
+fn answered_at_gateway(network: &Network) -> IpNet {
+    let everybody = IpNet::V4(Ipv4Net::default());
+    network
+        .default_route()
+        .map_or(everybody, |_| network.subnet.into())
 }
 
 impl Opening {
