@@ -206,7 +206,12 @@ pontoon_tests::laboratory_tests! { |lab|
             twenty, took = errors(hosts(10, 20), 2000, 2000)
             assert len(twenty) == 20 and all(1 <= n <= 6 + took + 1 for n in twenty.values()), twenty
             assert len(set(twenty.values())) > 1, f"not randomised: {twenty}"
-            many, took = errors(hosts(40, 200), 1600, 8000)
+            # A sender that a busy machine has held up shows no limit: he does it again, when all have their burst.
+            for _ in range(5):
+                many, took = errors(hosts(40, 200), 1600, 8000)
+                if took < 0.6:
+                    break
+                time.sleep(7)
             assert 50 <= sum(many.values()) <= 60 + 1000 * took < 800, (sum(many.values()), took)
             assert counter("icmp.limited") > 3000, pontoon("stats")["counters"]
         "#);

@@ -31,7 +31,7 @@ use uplinks::{shared_uplink, shield, uplink_refused};
 
 const SCENARIO: &str = "PONTOON_TEST_SCENARIO";
 const NOBODY: &str = "65534";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// As whom the keeper runs.
 #[derive(Clone, Copy)]

@@ -61,7 +61,7 @@ fn inside<T: Send>(net: &OwnedFd, f: impl FnOnce() -> T + Send) -> T {
 fn dial(net: &OwnedFd, port: u16) -> io::Result<TcpStream> {
     let to = SocketAddr::new(HOST.parse::<IpAddr>().unwrap(), port);
     inside(net, || {
-        TcpStream::connect_timeout(&to, Duration::from_millis(500))
+        TcpStream::connect_timeout(&to, Duration::from_secs(3))
     })
 }
 
@@ -71,7 +71,7 @@ fn probe(net: &OwnedFd) -> io::ErrorKind {
         let socket = UdpSocket::bind((OUTSIDE, 0)).unwrap();
         socket.connect((HOST, 9)).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_millis(300)))
+            .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();
         socket.send(b"?").unwrap();
         socket.recv(&mut [0]).unwrap_err().kind()

@@ -17,7 +17,7 @@ use pontoon_engine::io::packet_socket::{Binding, RingSize};
 use pontoon_engine::{PortId, Transmit};
 use pontoon_packet::build::Packet;
 use pontoon_packet::{Frame, MacAddr, Offload, Segments};
-use veth::{Bench, Namespace, Peer, index, ip, isolated, packet_socket};
+use veth::{Bench, Namespace, Peer, await_carrier, index, ip, isolated, packet_socket};
 
 const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
 const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
@@ -291,6 +291,7 @@ fn frame_of_one_socket_leaves_by_another() {
             ip("link add u type veth peer name v");
             let peer = Peer::new("v");
             ip("link set u up");
+            ["u", "v"].into_iter().for_each(await_carrier);
             (packet_socket(), peer, index("u"))
         });
         let uplink = bench

@@ -10,6 +10,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use pontoon_engine::PortId;
+use pontoon_engine::io::netlink::{Netlink, Watch};
 use pontoon_engine::io::packet_socket::{Binding, RingSize};
 use pontoon_engine::io::shared_rings::SOCKETS;
 use pontoon_engine::io::wire::{Outbox, SocketCounters, SocketId, Wire};
@@ -17,7 +18,7 @@ use pontoon_packet::{Frame, Offload};
 
 const INSIDE: &str = "PONTOON_TEST_INSIDE";
 /// How long a frame may take from one end to the other, in milliseconds.
-const PATIENCE: i64 = 1000;
+const PATIENCE: i64 = 10_000;
 
 /// Runs `body` in a user and network namespace of its own: the test `name` starts this program again
 /// there, because a process with threads cannot enter a user namespace.
@@ -124,6 +125,8 @@ impl Bench {
             ip(&format!("link set p{n} up"));
         }
         let peers = outside.enter(|| (0..ports).map(|n| Peer::new(&format!("c{n}"))).collect());
+        (0..ports).for_each(|n| await_carrier(&format!("p{n}")));
+        outside.enter(|| (0..ports).for_each(|n| await_carrier(&format!("c{n}"))));
         let socket = hear(&mut wire).expect("rings");
         for n in 0..ports {
             wire.add_port(PortId(n), socket, index(&format!("p{n}")));
@@ -171,6 +174,17 @@ impl Bench {
     /// Counters of the socket that hears every port.
     pub(crate) fn counters(&mut self) -> SocketCounters {
         self.wire.counters().swap_remove(self.socket.0)
+    }
+}
+
+/// Waits until the kernel sends what it is given for an interface. Of a pair, the end that was set up
+/// first gets a carrier with the other one, and drops everything until the kernel has looked after that.
+pub(crate) fn await_carrier(name: &str) {
+    let mut netlink = Netlink::open(Watch::Nothing).expect("a socket");
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(PATIENCE as u64);
+    while !netlink.link(name).expect("an interface").running {
+        assert!(std::time::Instant::now() < end, "{name} has no carrier");
+        thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 
