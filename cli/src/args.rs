@@ -48,10 +48,12 @@ pub(crate) enum Command {
     Publish(Ports),
     /// Take published ports back, with the connections that came by them
     Unpublish(Ports),
-    /// List a container's published ports
+    /// List a container's published ports, or where one of them is
     Port {
         /// Name of the container
         name: String,
+        /// The container's port: PORT[/tcp|udp]
+        port: Option<String>,
         #[command(flatten)]
         listing: Listing,
     },

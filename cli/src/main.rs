@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod demo;
 mod network;
+mod ports;
 mod run;
 mod show;
 mod start;
@@ -16,7 +17,7 @@ use pontoon_engine::control::api::{AttachSpec, Naming, RemoveMode, Reply, Reques
 use pontoon_engine::control::labels;
 use pontoon_engine::io::control::transport::runtime_directory;
 
-use args::{Attach, Cli, Command, Listing, Ports};
+use args::{Attach, Cli, Command, Listing};
 use client::{Client, Failure};
 
 /// Exit status of Pontoon's own errors in `run` and `exec`, as Docker's.
@@ -70,12 +71,16 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
             };
             each(names, |name| Request::Remove { name, mode })
         }
-        Command::Publish(args) => publish(args),
+        Command::Publish(args) => ports::publish(args),
         Command::Unpublish(args) => act(Request::Unpublish {
             ports: args::publish(&args.ports)?,
             name: args.name,
         }),
-        Command::Port { name, listing } => show::ports(&Client::open()?, name, &listing),
+        Command::Port {
+            name,
+            port,
+            listing,
+        } => ports::port(name, port.as_deref(), &listing),
         Command::Network(command) => network::dispatch(command),
         Command::Fdb(listing) => show::fdb(&Client::open()?, &listing),
         Command::Arp(listing) => show::neighbours(&Client::open()?, &listing),
@@ -88,18 +93,6 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Keeper { leave } => start::keeper(leave),
         Command::Engine { leave } => start::engine(leave),
     }
-}
-
-fn publish(args: Ports) -> Result<u8, Failure> {
-    let request = Request::Publish {
-        ports: args::publish(&args.ports)?,
-        name: args.name,
-    };
-    let Reply::Ports(chosen) = Client::open()?.ask(&request)? else {
-        return Err(Failure::unexpected());
-    };
-    show::published(&chosen);
-    Ok(0)
 }
 
 fn attach(args: Attach) -> Result<u8, Failure> {

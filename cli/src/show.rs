@@ -4,7 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pontoon_engine::control::api::{ContainerView, NetworkView, Reply, Request};
 use pontoon_engine::control::name::short_id;
-use pontoon_engine::control::publish::{PublishSpec, protocol_name};
 use pontoon_engine::view::{FdbEntry, FlowEntry, NeighbourEntry};
 use serde::Serialize;
 
@@ -87,7 +86,7 @@ fn container_row(c: &ContainerView) -> Vec<String> {
         .flat_map(char::escape_default)
         .collect();
     let address = c.address.map(|address| address.addr().to_string());
-    let ports: Vec<_> = c.publish.iter().map(PublishSpec::to_string).collect();
+    let ports: Vec<_> = c.publish.iter().map(ToString::to_string).collect();
     vec![
         short_id(&c.id).to_owned(),
         format!("\"{command}\""),
@@ -98,26 +97,6 @@ fn container_row(c: &ContainerView) -> Vec<String> {
         address.unwrap_or_default(),
         c.name.clone(),
     ]
-}
-
-/// `port`.
-pub(crate) fn ports(client: &Client, name: String, listing: &Listing) -> Shown {
-    let Reply::Container(container) = client.ask(&Request::Container { name })? else {
-        return Err(Failure::unexpected());
-    };
-    if is_json(listing) {
-        return json(&container.publish);
-    }
-    published(&container.publish);
-    Ok(0)
-}
-
-/// Published ports, as Docker's `port` prints them.
-pub(crate) fn published(ports: &[PublishSpec]) {
-    for spec in ports {
-        let (protocol, host) = (protocol_name(spec.protocol), spec.host.unwrap_or(0));
-        println!("{}/{protocol} -> {}:{host}", spec.container, spec.address);
-    }
 }
 
 /// `fdb`, as `bridge fdb show` prints it.
