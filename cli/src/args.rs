@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pontoon_engine::control::Invalid;
-use pontoon_engine::control::api::EndpointSpec;
+use pontoon_engine::control::api::{EndpointSpec, NetworkMode};
 use pontoon_engine::control::place;
 use pontoon_engine::control::publish::{self, PublishRange};
 
@@ -111,7 +111,8 @@ pub(crate) struct Ports {
 /// Where a container joins.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// Networks to join, the first one first: NAME, or name=NAME,alias=A,ip=ADDRESS,mac-address=M
+    /// Networks to join, the first one first: NAME, or name=NAME,alias=A,ip=ADDRESS,mac-address=M;
+    /// none, host or container:NAME instead
     #[arg(long, visible_alias = "net", default_value = "bridge")]
     pub(crate) network: Vec<String>,
     /// Address on the first network
@@ -139,7 +140,10 @@ pub(crate) struct Join {
 
 impl Join {
     /// The places that are asked for; the interface of the first may have a name of its own.
-    pub(crate) fn places(&self, ifname: Option<String>) -> Result<Vec<EndpointSpec>, Invalid> {
+    pub(crate) fn places(
+        &self,
+        ifname: Option<String>,
+    ) -> Result<(NetworkMode, Vec<EndpointSpec>), Invalid> {
         let first = EndpointSpec {
             network: String::new(),
             ifname,

@@ -20,6 +20,11 @@ impl Failure {
         Self(format!("{what}: {why}"))
     }
 
+    /// What went wrong needs no more words.
+    pub(crate) fn plain(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+
     /// The engine answered something else.
     pub(crate) fn unexpected() -> Self {
         Self("the engine gave an answer to something else; is it of another version?".to_owned())

@@ -13,7 +13,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use pontoon_engine::control::api::{AttachSpec, EndpointSpec, NetworkSpec, Reply, Request};
+use pontoon_engine::control::api::{
+    AttachSpec, EndpointSpec, NetworkMode, NetworkSpec, Reply, Request,
+};
 use pontoon_engine::control::publish;
 use pontoon_engine::io::namespace::{
     Inside, Privilege, become_root_of_new_user_namespace, bring_loopback_up, enter, in_child,
@@ -276,6 +278,7 @@ fn attach(
     let specs: Result<Vec<_>, _> = published.iter().map(|text| publish::parse(text)).collect();
     let spec = AttachSpec {
         name: Some(name.to_owned()),
+        mode: NetworkMode::Own,
         networks: vec![EndpointSpec {
             network: "demo".to_owned(),
             ip: Some(address.into()),

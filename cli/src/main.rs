@@ -110,9 +110,11 @@ fn attach(args: Attach) -> Result<u8, Failure> {
         ));
     }
     let client = start::engine_for_container()?;
+    let (mode, networks) = args.join.places(args.ifname)?;
     let spec = AttachSpec {
         name: Some(args.name),
-        networks: args.join.places(args.ifname)?,
+        mode,
+        networks,
         publish: args::publish(&args.join.publish)?,
         command: String::new(),
         pid: None,

@@ -21,6 +21,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 mod aftermath;
+pub mod containers;
 pub mod names;
 pub mod process;
 mod user;

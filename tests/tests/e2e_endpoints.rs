@@ -1,35 +1,9 @@
 //! End to end: containers on several networks, which they join and leave while they run.
 
+use pontoon_tests::e2e::containers::*;
 use pontoon_tests::e2e::names::*;
-use pontoon_tests::e2e::{environment, run_pontoon, sh, try_sh, wait_for};
+use pontoon_tests::e2e::{run_pontoon, sh, try_sh, wait_for};
 use serde_json::Value;
-
-/// A container as `ps --json` shows it.
-fn shown(name: &str) -> Value {
-    let all: Value = serde_json::from_str(&run_pontoon("ps -a --json")).expect("JSON");
-    let all = all.as_array().expect("a list");
-    let own = all.iter().find(|c| c["name"] == name);
-    own.unwrap_or_else(|| panic!("no {name} in {all:?}"))
-        .clone()
-}
-
-/// What a command in a container says; it must succeed.
-fn exec(name: &str, command: &str) -> String {
-    run_pontoon(&format!("exec {name} -- sh -c '{command}'"))
-}
-
-/// Whether a command in a container succeeds.
-fn succeeds(name: &str, command: &str) -> bool {
-    let command = format!("{} exec {name} -- sh -c '{command}'", environment());
-    try_sh(&command).status.success()
-}
-
-/// The line with which `pontoon` refuses.
-fn refused(arguments: &str) -> String {
-    let output = try_sh(&format!("{} {arguments}", environment()));
-    assert!(!output.status.success(), "{arguments} was accepted");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// Names of the containers on a network.
 fn on(network: &str) -> Vec<String> {
@@ -40,17 +14,6 @@ fn on(network: &str) -> Vec<String> {
     names
         .map(|name| name.as_str().expect("text").to_owned())
         .collect()
-}
-
-/// A web server in a container, that listens.
-fn web(name: &str, options: &str) {
-    run_pontoon(&format!(
-        "run -d --name {name} {options} -- python3 -m http.server 80"
-    ));
-    wait_for(
-        || succeeds(name, "ss -Hlnt | grep -q :80"),
-        "the web server",
-    );
 }
 
 const GET: &str = "curl -sf --max-time 3 -o /dev/null";

@@ -1,6 +1,8 @@
 //! `exec`: a command in the namespaces of a container. It ends with the container.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
@@ -55,25 +57,30 @@ fn become_inside(container: Pid, parent: Pid, command: &[String]) -> Result<u8, 
 }
 
 /// Enters the namespaces of a container's first process.
-fn enter_container(pid: Pid) -> Result<(), Failure> {
+pub(super) fn enter_container(pid: Pid) -> Result<(), Failure> {
     let here = std::env::current_dir();
+    // Those that this process is in already need no entering, and may not be entered.
     let open = |kind: &str| {
         let path = format!("/proc/{pid}/ns/{kind}");
-        std::fs::File::open(&path).map_err(|error| Failure::own(&path, error))
+        let there = File::open(&path).map_err(|error| Failure::own(&path, error))?;
+        let own = std::fs::metadata(format!("/proc/self/ns/{kind}"))?;
+        let same = own.ino() == there.metadata()?.ino();
+        Ok::<_, Failure>((!same).then_some(there))
     };
     let (user, net) = (open("user")?, open("net")?);
     let (mount, uts) = (open("mnt")?, open("uts")?);
-    let own = std::fs::metadata("/proc/self/ns/user")?;
-    let same = std::os::unix::fs::MetadataExt::ino(&own)
-        == std::os::unix::fs::MetadataExt::ino(&user.metadata()?);
     enter(Inside {
-        user: (!same).then_some(user.as_fd()),
-        net: Some(net.as_fd()),
+        user: user.as_ref().map(AsFd::as_fd),
+        net: net.as_ref().map(AsFd::as_fd),
     })?;
-    nix::sched::setns(uts, nix::sched::CloneFlags::CLONE_NEWUTS)
-        .map_err(|error| Failure::own("enter the UTS namespace", error))?;
-    nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|error| Failure::own("enter the mount namespace", error))?;
+    if let Some(uts) = uts {
+        nix::sched::setns(uts, nix::sched::CloneFlags::CLONE_NEWUTS)
+            .map_err(|error| Failure::own("enter the UTS namespace", error))?;
+    }
+    if let Some(mount) = mount {
+        nix::sched::setns(mount, nix::sched::CloneFlags::CLONE_NEWNS)
+            .map_err(|error| Failure::own("enter the mount namespace", error))?;
+    }
     // Entering it leads to its root, where a directory that is not there any more leaves the command.
     if let Ok(here) = here {
         let _ = std::env::set_current_dir(here);

@@ -8,13 +8,14 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{getppid, sethostname};
+use nix::unistd::{Pid, getppid, sethostname};
 use pontoon_engine::io::fdpass::Channel;
 use pontoon_engine::io::namespace::{
     Inside, become_root_of_new_user_namespace, bring_loopback_up, enter, new_network_namespace,
 };
 use serde::{Deserialize, Serialize};
 
+use super::exec::enter_container;
 use super::{Becoming, become_command};
 use crate::client::Failure;
 
@@ -23,21 +24,28 @@ use crate::client::Failure;
 pub(super) struct Plugged {
     /// Files that replace `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
     pub(super) files: Vec<(String, String)>,
-    /// What the container calls itself.
-    pub(super) hostname: String,
+    /// What the container calls itself, where it has a name of its own.
+    pub(super) hostname: Option<String>,
+}
+
+/// Where the first process makes its home.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// In namespaces of its own, inside of this user namespace if there is one.
+    Own(Option<OwnedFd>),
+    /// In the network namespace of the container with this first process.
+    With(Pid),
+    /// Where the user is.
+    Here,
 }
 
 /// Runs as the first process. Returns only when it cannot become the command.
-pub(super) fn run(
-    monitor: &Channel,
-    user: Option<&OwnedFd>,
-    becoming: &Becoming,
-) -> Result<u8, Failure> {
+pub(super) fn run(monitor: &Channel, home: &Home, becoming: &Becoming) -> Result<u8, Failure> {
     let parent = getppid();
-    make_namespaces(user)?;
-    let net = File::open("/proc/self/ns/net")?;
-    monitor.send(&(), &[net.as_fd()])?;
-    drop(net);
+    let namespaces = settle(home)?;
+    let fds: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
+    monitor.send(&(), &fds)?;
+    drop(namespaces);
     let Some((plugged, _)) = monitor.receive::<Plugged>()? else {
         // The monitor has told the user why.
         return Ok(super::super::OWN_ERROR);
@@ -45,7 +53,9 @@ pub(super) fn run(
     for (path, replacement) in &plugged.files {
         replace(Path::new(path), Path::new(replacement))?;
     }
-    sethostname(&plugged.hostname).map_err(|error| Failure::own("--hostname", error))?;
+    if let Some(hostname) = &plugged.hostname {
+        sethostname(hostname).map_err(|error| Failure::own("--hostname", error))?;
+    }
     if let Some(directory) = &becoming.workdir {
         std::env::set_current_dir(directory)
             .map_err(|error| Failure::own(&directory.display().to_string(), error))?;
@@ -58,6 +68,21 @@ pub(super) fn run(
     Ok(become_command(&becoming.command, &becoming.environment))
 }
 
+/// Goes where the command is to run. Returns the network and the mount namespace, unless they are the
+/// user's.
+fn settle(home: &Home) -> Result<Vec<File>, Failure> {
+    match home {
+        Home::Own(user) => make_namespaces(user.as_ref())?,
+        Home::With(other) => {
+            enter_container(*other)?;
+            make_mount_namespace()?;
+        }
+        Home::Here => return Ok(Vec::new()),
+    }
+    let own = ["net", "mnt"].map(|kind| File::open(format!("/proc/self/ns/{kind}")));
+    Ok(own.into_iter().collect::<io::Result<_>>()?)
+}
+
 fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
     if let Some(user) = user {
         enter(Inside {
@@ -67,14 +92,19 @@ fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
         become_root_of_new_user_namespace()?;
     }
     new_network_namespace()?;
+    make_mount_namespace()?;
+    bring_loopback_up()?;
+    set_sysctls();
+    Ok(())
+}
+
+/// Makes a mount and a UTS namespace, which begin as what they are here.
+fn make_mount_namespace() -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
         .map_err(|error| Failure::own("make a mount and a UTS namespace", error))?;
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(|error| Failure::own("make mounts private", error))?;
-    bring_loopback_up()?;
-    set_sysctls();
-    Ok(())
+        .map_err(|error| Failure::own("make mounts private", error))
 }
 
 /// Puts a file in another's place, for this container only. A system without that file stays so.

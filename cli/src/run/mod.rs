@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use pontoon_engine::control::api::{AttachSpec, Naming, Reply, Request};
+use pontoon_engine::control::api::{AttachSpec, Naming, NetworkMode, Reply, Request};
 use pontoon_engine::control::labels;
 use pontoon_engine::io::namespace::{Inside, enter};
 
@@ -81,9 +81,15 @@ fn read(args: Run) -> Result<(AttachSpec, Becoming), Failure> {
         workdir: args.workdir,
         command: args.command,
     };
+    let (mode, networks) = args.join.places(None)?;
+    if mode != NetworkMode::Own && !becoming.add_host.is_empty() {
+        let what = "conflicting options: custom host-to-IP mapping and the network mode.";
+        return Err(Failure::plain(what));
+    }
     let spec = AttachSpec {
         name: args.name,
-        networks: args.join.places(None)?,
+        mode,
+        networks,
         publish: publish(&args.join.publish)?,
         command: becoming.command.join(" "),
         pid: None,

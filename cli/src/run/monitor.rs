@@ -10,19 +10,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
-use pontoon_engine::control::api::{AttachSpec, ContainerView, RemoveMode, Reply, Request};
+use pontoon_engine::control::api::{
+    AttachSpec, ContainerView, NetworkMode, RemoveMode, Reply, Request,
+};
 use pontoon_engine::io::control::container_files;
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
 use pontoon_engine::io::process::Process;
 
-use super::first::{self, Plugged};
+use super::first::{self, Home, Plugged};
 use super::watch::{self, fork_here};
 use super::{Becoming, Failure, files};
 use crate::client::Client;
 
 /// How long the monitor tries to report the command's end.
 const REPORT: Duration = Duration::from_secs(5);
+/// What the engine calls the place where the user is.
+const HOST_NETWORK: &str = "host";
 /// How often it tries.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
 
@@ -112,16 +116,7 @@ impl Running {
         becoming: &Becoming,
         settle: impl FnOnce(&Path),
     ) -> Result<Self, Failure> {
-        let (reply, mut fds) = client.exchange(&Request::Namespaces, &[])?;
-        let Reply::Namespaces { unprivileged } = reply else {
-            return Err(Failure::unexpected());
-        };
-        let user = if unprivileged && !fds.is_empty() {
-            Some(fds.remove(0))
-        } else {
-            None
-        };
-        drop(fds);
+        let home = find_home(client, &spec)?;
         let files = container_files(&runtime_directory(), std::process::id());
         fs::create_dir_all(&files)?;
         settle(&files.join("log"));
@@ -133,7 +128,7 @@ impl Running {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 drop(ours);
-                let code = first::run(&theirs, user.as_ref(), becoming).unwrap_or_else(|error| {
+                let code = first::run(&theirs, &home, becoming).unwrap_or_else(|error| {
                     eprintln!("pontoon: {error}");
                     super::super::OWN_ERROR
                 });
@@ -142,7 +137,7 @@ impl Running {
         };
         drop(theirs);
         let plugged = plug(client, &ours, first, &mut spec).and_then(|view| {
-            let settled = settle_in(&ours, &view, becoming, &files);
+            let settled = settle_in(&ours, &view, becoming, &files, &home);
             if settled.is_err() {
                 // The first error is the one to tell.
                 let _ = client.ask(&Request::Remove {
@@ -197,6 +192,34 @@ impl Running {
     }
 }
 
+/// Where the first process is to go. Who is to be with one that is where the user is, is so too.
+fn find_home(client: &Client, spec: &AttachSpec) -> Result<Home, Failure> {
+    match &spec.mode {
+        NetworkMode::Own => {
+            let (reply, fds) = client.exchange(&Request::Namespaces, &[])?;
+            let Reply::Namespaces { unprivileged } = reply else {
+                return Err(Failure::unexpected());
+            };
+            Ok(Home::Own(fds.into_iter().next().filter(|_| unprivileged)))
+        }
+        NetworkMode::Host => Ok(Home::Here),
+        NetworkMode::Container { name } => {
+            let name = name.clone();
+            let Reply::Container(other) = client.ask(&Request::Container { name })? else {
+                return Err(Failure::unexpected());
+            };
+            if other.network == HOST_NETWORK {
+                return Ok(Home::Here);
+            }
+            let ended = || {
+                let what = "cannot join network of a container that does not run here";
+                Failure::own(what, &other.id)
+            };
+            Ok(Home::With(Pid::from_raw(other.pid.ok_or_else(ended)?)))
+        }
+    }
+}
+
 /// Has the first process plugged in.
 fn plug(
     client: &Client,
@@ -210,13 +233,13 @@ fn plug(
             "the first process could not make its namespaces",
         ));
     };
-    let net = fds.first().ok_or_else(Failure::unexpected)?;
     spec.pid = Some(pid.as_raw());
     spec.monitor = Some(std::process::id());
     let process = Process::open(pid.as_raw())?;
     let request = Request::Attach(spec.clone());
     let own = Process::open(Pid::this().as_raw())?;
-    let fds = [net.as_fd(), process.as_fd(), own.as_fd()];
+    let namespaces = fds.iter().map(AsFd::as_fd);
+    let fds: Vec<_> = namespaces.chain([process.as_fd(), own.as_fd()]).collect();
     let (reply, _) = client.exchange(&request, &fds)?;
     let Reply::Container(view) = reply else {
         return Err(Failure::unexpected());
@@ -231,10 +254,17 @@ fn settle_in(
     view: &ContainerView,
     becoming: &Becoming,
     files: &Path,
+    home: &Home,
 ) -> Result<(), Failure> {
-    let plugged = Plugged {
-        files: files::write(files, view, becoming)?,
-        hostname: view.hostname.clone(),
+    let plugged = match home {
+        Home::Own(_) => Plugged {
+            files: files::write(files, view, becoming)?,
+            hostname: Some(view.hostname.clone()),
+        },
+        Home::With(_) | Home::Here => Plugged {
+            files: Vec::new(),
+            hostname: None,
+        },
     };
     first.send(&plugged, &[])?;
     // It says nothing more: its end closes when it executes the command, or ends. Its status will tell.

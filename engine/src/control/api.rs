@@ -21,7 +21,8 @@ pub enum Request {
     /// The sandbox's user and host network namespaces, as descriptors.
     Namespaces,
     /// Plug a namespace in. Descriptors: its network namespace, and when the container is one of `run`'s,
-    /// pidfds of its first process and its monitor.
+    /// its mount namespace and pidfds of its first process and its monitor; only these two when it is
+    /// where the user is.
     Attach(AttachSpec),
     /// Pull a namespace that was attached out and forget it.
     Detach {
@@ -142,6 +143,9 @@ pub enum RemoveMode {
 pub struct AttachSpec {
     /// Its name; generated when it has none.
     pub name: Option<String>,
+    /// In which network namespace it is.
+    #[serde(default)]
+    pub mode: NetworkMode,
     /// The networks that it joins, in the order of its interfaces.
     pub networks: Vec<EndpointSpec>,
     /// Ports to publish.
@@ -170,6 +174,21 @@ pub struct AttachSpec {
 
 /// Notes of whoever made a thing, by their names.
 pub type Labels = BTreeMap<String, String>;
+
+/// In which network namespace a container is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NetworkMode {
+    /// One of its own, with its places on networks, if it has any.
+    #[default]
+    Own,
+    /// The user's.
+    Host,
+    /// That of another container.
+    Container {
+        /// Which.
+        name: String,
+    },
+}
 
 /// A place on a network that a container asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -282,7 +301,7 @@ pub struct ContainerView {
     pub exit_status: Option<i32>,
     /// Unix time, in seconds.
     pub created: u64,
-    /// Name of its network; `none` where it has none.
+    /// Name of its network; `none` where it has none, `host`, or `container:` and an id.
     pub network: String,
     /// Interface inside.
     pub ifname: Option<String>,

@@ -1,7 +1,7 @@
 //! Docker's `--network` grammar: a name, or `name=NAME,alias=A,ip=ADDRESS,mac-address=M`.
 
 use super::Invalid;
-use super::api::EndpointSpec;
+use super::api::{EndpointSpec, NetworkMode};
 
 const FIELD: &str = "--network";
 
@@ -41,9 +41,19 @@ pub fn parse(text: &str) -> Result<EndpointSpec, Invalid> {
 ///
 /// # Errors
 /// Something is said both ways, or a network is named twice.
-pub fn join(networks: &[String], first: EndpointSpec) -> Result<Vec<EndpointSpec>, Invalid> {
+pub fn join(
+    networks: &[String],
+    first: EndpointSpec,
+) -> Result<(NetworkMode, Vec<EndpointSpec>), Invalid> {
     let parsed: Result<Vec<_>, _> = networks.iter().map(|text| parse(text)).collect();
     let mut places = parsed?;
+    if let Some(mode) = places.iter().find_map(mode) {
+        if let Some(place) = places.first_mut() {
+            fill(place, first)?;
+        }
+        check_alone(&places)?;
+        return Ok((mode, Vec::new()));
+    }
     for (nth, place) in places.iter().enumerate() {
         if places[..nth].iter().any(|p| p.network == place.network) {
             let shown = place.network.escape_default();
@@ -54,7 +64,40 @@ pub fn join(networks: &[String], first: EndpointSpec) -> Result<Vec<EndpointSpec
     if let Some(place) = places.first_mut() {
         fill(place, first)?;
     }
-    Ok(places)
+    Ok((NetworkMode::Own, places))
+}
+
+/// What a name stands for that is no network's.
+fn mode(place: &EndpointSpec) -> Option<NetworkMode> {
+    match place.network.as_str() {
+        "none" => Some(NetworkMode::Own),
+        "host" => Some(NetworkMode::Host),
+        other => other.strip_prefix("container:").map(|name| {
+            let name = name.to_owned();
+            NetworkMode::Container { name }
+        }),
+    }
+}
+
+/// Checks that nothing is said of a network where there is none.
+fn check_alone(places: &[EndpointSpec]) -> Result<(), Invalid> {
+    let conflict = |what: &str| Err(Invalid::new(FIELD, what));
+    let [place] = places else {
+        return conflict(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        );
+    };
+    if !place.aliases.is_empty() {
+        let what = "network-scoped alias is supported only for containers in user defined networks";
+        return conflict(what);
+    }
+    if place.ip.is_some() {
+        return conflict("user specified IP address is supported on user defined networks only");
+    }
+    if place.mac.is_some() {
+        return conflict("conflicting options: mac-address and the network mode.");
+    }
+    Ok(())
 }
 
 fn fill(place: &mut EndpointSpec, first: EndpointSpec) -> Result<(), Invalid> {
@@ -112,7 +155,9 @@ mod tests {
             aliases: texts(&["db"]),
             ..EndpointSpec::default()
         };
-        let places = join(&texts(&["app", "name=back,ip=10.0.1.9"]), options.clone()).unwrap();
+        let (mode, places) =
+            join(&texts(&["app", "name=back,ip=10.0.1.9"]), options.clone()).unwrap();
+        assert_eq!(mode, NetworkMode::Own);
         assert_eq!(places[0].aliases, ["db"]);
         assert_eq!(
             (places[0].ip, places[1].ip),
@@ -124,6 +169,30 @@ mod tests {
             ["app", "app"],
         ] {
             assert!(join(&texts(&wrong), options.clone()).is_err(), "{wrong:?}");
+        }
+    }
+    #[test]
+    fn some_names_are_no_networks() {
+        let plain = EndpointSpec::default();
+        let read = |names: &[&str]| join(&texts(names), plain.clone());
+        assert_eq!(read(&["none"]).unwrap(), (NetworkMode::Own, vec![]));
+        assert_eq!(read(&["host"]).unwrap(), (NetworkMode::Host, vec![]));
+        let name = "web".to_owned();
+        let shared = NetworkMode::Container { name };
+        assert_eq!(read(&["container:web"]).unwrap(), (shared, vec![]));
+        for wrong in [["none", "app"], ["app", "host"], ["host", "container:web"]] {
+            let reason = read(&wrong).unwrap_err().reason;
+            assert!(
+                reason.contains("non-user-defined network-modes"),
+                "{reason}"
+            );
+        }
+        for named in [
+            "name=none,ip=10.0.0.9",
+            "name=host,alias=x",
+            "name=host,mac-address=x",
+        ] {
+            assert!(read(&[named]).is_err(), "{named}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Endpoint, HostPorts, State};
 use crate::control::Invalid;
-use crate::control::api::{AttachSpec, ContainerView};
+use crate::control::api::{AttachSpec, ContainerView, NetworkMode};
 use crate::control::labels;
 use crate::control::name::{check_name, generated, id, short_id};
 use crate::control::naming::check_naming;
@@ -10,6 +10,8 @@ use crate::control::publish::PublishSpec;
 
 /// Shown in place of a network's name where there is none.
 const NO_NETWORK: &str = "none";
+/// The same where the namespace is the user's.
+const HOST_NETWORK: &str = "host";
 
 /// Whether a container runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ impl State {
         host: &mut impl HostPorts,
     ) -> Result<&Container, Invalid> {
         let name = self.choose_name(spec.name.as_deref(), random[0])?;
+        let spec = self.check_mode(spec)?;
         check_naming(&spec.naming)?;
         labels::check(&spec.labels)?;
         self.last_container += 1;
@@ -198,7 +201,11 @@ impl State {
             state: state.to_owned(),
             exit_status,
             created: container.created,
-            network: first.map_or(NO_NETWORK, |e| &e.network).to_owned(),
+            network: match &container.spec.mode {
+                NetworkMode::Own => first.map_or(NO_NETWORK, |e| &e.network).to_owned(),
+                NetworkMode::Host => HOST_NETWORK.to_owned(),
+                NetworkMode::Container { name } => format!("container:{name}"),
+            },
             ifname: first.map(|e| e.ifname.clone()),
             address: first.map(|e| e.address),
             gateway: first.map(|e| e.gateway),

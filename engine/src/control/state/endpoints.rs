@@ -136,6 +136,7 @@ impl State {
     /// be had.
     pub fn connect(&mut self, name: &str, spec: &EndpointSpec) -> Result<Endpoint, Invalid> {
         let container = self.running_container(name)?.clone();
+        container.check_own_namespace()?;
         let endpoint = self.reserve(&container, spec)?;
         if let Some(container) = self.containers.get_mut(&container.name) {
             container.endpoints.push(endpoint.clone());

@@ -8,6 +8,7 @@ mod addressing;
 mod choice;
 mod containers;
 mod endpoints;
+mod modes;
 #[cfg(test)]
 mod network_tests;
 mod networks;

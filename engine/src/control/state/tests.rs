@@ -8,12 +8,13 @@ use pontoon_packet::MacAddr;
 
 use super::{Container, DEFAULT_NETWORK, FreePorts, HostPorts, Phase, State, Stopped, Unclaimed};
 use crate::control::Invalid;
-use crate::control::api::{AttachSpec, EndpointSpec, HostLoopback, NetworkSpec};
+use crate::control::api::{AttachSpec, EndpointSpec, HostLoopback, NetworkMode, NetworkSpec};
 use crate::control::publish::{self, PublishSpec};
 
 fn spec(name: &str) -> AttachSpec {
     AttachSpec {
         name: Some(name.to_owned()),
+        mode: NetworkMode::Own,
         networks: vec![EndpointSpec {
             network: DEFAULT_NETWORK.to_owned(),
             ..EndpointSpec::default()

@@ -16,14 +16,18 @@ const TIME: Duration = Duration::from_millis(500);
 /// How often they are looked for meanwhile: they may fork.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Ends every process in a network namespace. As long as the caller has its descriptor, no other
+/// Kinds of namespaces whose processes are ended.
+const KINDS: [&str; 2] = ["net", "mnt"];
+
+/// Ends every process in a network or mount namespace. As long as the caller has its descriptor, no other
 /// namespace can have its number.
 ///
 /// # Errors
 /// It is the keeper's own, `/proc` is not mounted, or processes do not end.
 pub(super) fn end_processes(net: BorrowedFd<'_>) -> io::Result<()> {
     let wanted = number(&fs::File::from(net.try_clone_to_owned()?).metadata()?);
-    if wanted == number(&fs::metadata("/proc/self/ns/net")?) {
+    let own = std::process::id().cast_signed();
+    if is_in(own, wanted) {
         let what = "the namespace is the keeper's own";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
@@ -67,7 +71,11 @@ fn kill_all(wanted: (u64, u64)) -> io::Result<usize> {
 
 /// A process that has ended is in no namespace, and others' cannot be seen.
 fn is_in(pid: i32, wanted: (u64, u64)) -> bool {
-    fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|there| number(&there) == wanted)
+    // Numbers of namespaces are unique, whatever their kind.
+    KINDS.iter().any(|kind| {
+        let there = fs::metadata(format!("/proc/{pid}/ns/{kind}"));
+        there.is_ok_and(|there| number(&there) == wanted)
+    })
 }
 
 fn number(namespace: &Metadata) -> (u64, u64) {

@@ -47,7 +47,7 @@ pub enum RequestBody {
         /// The next hop.
         gateway: IpAddr,
     },
-    /// End every process in a network namespace, whose descriptor comes with the request. Reply:
+    /// End every process in a network or mount namespace, whose descriptor comes with the request. Reply:
     /// [`ReplyBody::Done`].
     EndProcesses,
     /// Delete the engine's end of a veth pair. Reply: [`ReplyBody::Done`].

@@ -32,7 +32,8 @@ fn networks() -> State {
 }
 
 fn create(state: &mut State, spec: AttachSpec) -> Result<Container, Invalid> {
-    let created = state.create_container(spec, 0, [1; 4], &mut FreePorts);
+    let random = [state.containers().count() as u64 + 1; 4];
+    let created = state.create_container(spec, 0, random, &mut FreePorts);
     created.cloned()
 }
 
@@ -166,4 +167,41 @@ fn ports_go_with_the_place_that_they_lead_to() {
     wanted.name = Some("d".to_owned());
     wanted.networks[0].ip = Some(gone.address.into());
     create(&mut state, wanted).expect("port and address are free again");
+}
+
+#[test]
+fn who_is_in_anothers_namespace_has_nothing_of_its_own() {
+    let mut state = networks();
+    let mut owner = on(&["app"]);
+    owner.pid = Some(1);
+    let owner = create(&mut state, owner).unwrap();
+    let name = "c".to_owned();
+    let shared = AttachSpec {
+        name: Some("sharer".to_owned()),
+        mode: NetworkMode::Container { name },
+        ..AttachSpec::default()
+    };
+    let publish = vec![publish::parse("80").unwrap()];
+    let wrong = AttachSpec {
+        publish,
+        ..shared.clone()
+    };
+    let error = create(&mut state, wrong).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "conflicting options: port publishing and the container type network mode."
+    );
+    assert!(!state.is_shared(&owner));
+    let sharer = create(&mut state, shared.clone()).unwrap();
+    let view = state.container_view(&sharer).unwrap();
+    assert_eq!(view.network, format!("container:{}", owner.id));
+    assert!(state.is_shared(&owner) && !state.is_shared(&sharer));
+    let app = on(&["app"]).networks.remove(0);
+    let error = state.connect("sharer", &app).unwrap_err();
+    assert!(error.reason.contains("sharing network namespace"));
+    state.end("sharer", 0);
+    assert!(!state.is_shared(&owner));
+    state.end("c", 0);
+    let error = create(&mut state, shared).unwrap_err();
+    assert!(error.reason.contains("in use"), "the name is: {error}");
 }

@@ -21,6 +21,7 @@ impl Control {
     /// Gives a container one more network.
     pub(super) fn connect(&mut self, name: &str, spec: &EndpointSpec) -> Outcome<Reply> {
         let before = self.state.container(name)?.clone();
+        before.check_own_namespace()?;
         let net = self.namespace_of(&before)?;
         let endpoint = self.state.connect(&before.name, spec)?;
         let container = self.state.container(&before.name)?.clone();
@@ -70,7 +71,9 @@ impl Control {
             };
             Invalid::conflict("", format!("{} {what}", container.name))
         })?;
-        held.net.try_clone().map_err(broken)
+        let net = held.net.as_ref().map(OwnedFd::try_clone).transpose();
+        let missing = || Invalid::conflict("", format!("{} is where you are", container.name));
+        net.map_err(broken)?.ok_or_else(missing)
     }
 
     /// Lets routes and names of a container be those of the networks that it has now.

@@ -1,6 +1,8 @@
 //! Containers: plugging namespaces in and out.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use ipnet::IpNet;
 use pontoon_nat::Owner;
@@ -9,7 +11,7 @@ use super::ports::{Claims, Opening, opening};
 use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, unix_time};
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
-use crate::control::api::{AttachSpec, RemoveMode, Reply};
+use crate::control::api::{AttachSpec, NetworkMode, RemoveMode, Reply};
 use crate::control::naming;
 use crate::control::state::{Container, Endpoint, Network, Phase};
 use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
@@ -28,14 +30,7 @@ pub(super) enum Route {
 
 impl Control {
     pub(super) fn attach(&mut self, spec: AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Reply> {
-        let mut fds = fds.into_iter();
-        let missing = || Invalid::new("--netns", "no network namespace came with the request");
-        let target = fds.next().ok_or_else(missing)?;
-        let processes = fds.next().zip(fds.next());
-        if processes.is_some() != spec.pid.is_some() {
-            let what = "a first process and its monitor are named and came along, or neither";
-            return Err(Invalid::new("request", what));
-        }
+        let Received { net, held } = received(&spec, fds)?;
         let created = unix_time().as_secs();
         let leading = self.state.leading_network(&spec.networks)?;
         let mut claims = Claims::none(leading, &self.keeper);
@@ -43,17 +38,13 @@ impl Control {
             .state
             .create_container(spec, created, random()?, &mut claims)?
             .clone();
-        let plugged = self.plug_all(&container, &target, claims).and_then(|()| {
-            let Some((first, monitor)) = processes else {
-                return Ok(());
-            };
-            let held = Held {
-                process: Process::from_fd(first),
-                monitor: Process::from_fd(monitor),
-                net: target,
-            };
-            self.hold(&container, held)
-        });
+        let plugged = self
+            .check_place(&container, net.as_ref())
+            .and_then(|()| self.plug_all(&container, net.as_ref(), claims))
+            .and_then(|()| match held {
+                Some(held) => self.hold(&container, held),
+                None => Ok(()),
+            });
         if let Err(error) = plugged {
             self.detach(&container.name);
             self.state.forget(&container.name);
@@ -63,8 +54,34 @@ impl Control {
         Ok(Reply::Container(self.state.container_view(&container)?))
     }
 
+    /// Checks that a container that is to be in another's network namespace is there.
+    fn check_place(&self, container: &Container, net: Option<&OwnedFd>) -> Outcome<()> {
+        let NetworkMode::Container { name } = &container.spec.mode else {
+            return Ok(());
+        };
+        let owner = &self.state.container(name)?.name;
+        let held = self.held.get(owner).and_then(|held| held.net.as_ref());
+        let same = match (held, net) {
+            (Some(held), Some(net)) => is_same(held, net).map_err(broken)?,
+            (held, net) => held.is_none() && net.is_none(),
+        };
+        if same {
+            return Ok(());
+        }
+        let what = format!("container {owner} has ended meanwhile");
+        Err(Invalid::conflict("--network", what))
+    }
+
     /// Plugs a new container into all of its networks.
-    fn plug_all(&mut self, container: &Container, target: &OwnedFd, claims: Claims) -> Outcome<()> {
+    fn plug_all(
+        &mut self,
+        container: &Container,
+        net: Option<&OwnedFd>,
+        claims: Claims,
+    ) -> Outcome<()> {
+        let Some(target) = net else {
+            return Ok(());
+        };
         let leading = self.state.leading(container).map(|endpoint| endpoint.port);
         let mut claims = Some(claims);
         for endpoint in &container.endpoints {
@@ -266,6 +283,55 @@ impl Control {
         self.state.forget(&container.name);
         Ok(Reply::Done)
     }
+}
+
+/// What came along with the request to attach a namespace.
+struct Received {
+    /// The network namespace; `None` for the user's.
+    net: Option<OwnedFd>,
+    /// Set for a container of `run`'s.
+    held: Option<Held>,
+}
+
+fn received(spec: &AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Received> {
+    let mut fds = fds.into_iter();
+    let wrong = |what: &str| Invalid::new("request", what);
+    if spec.pid.is_none() {
+        let missing = || Invalid::new("--netns", "no network namespace came with the request");
+        let net = fds.next().ok_or_else(missing)?;
+        if spec.mode != NetworkMode::Own || fds.next().is_some() {
+            return Err(wrong("a process is named and came along, or neither"));
+        }
+        let (net, held) = (Some(net), None);
+        return Ok(Received { net, held });
+    }
+    let namespaces = match (&spec.mode, fds.len()) {
+        // Whom it is to be with may be where the user is.
+        (NetworkMode::Host, _) | (NetworkMode::Container { .. }, 2) => None,
+        (NetworkMode::Own | NetworkMode::Container { .. }, _) => fds.next().zip(fds.next()),
+    };
+    let processes = fds.next().zip(fds.next());
+    let (process, monitor) =
+        processes.ok_or_else(|| wrong("a first process and its monitor must come along"))?;
+    let (net, mount) = namespaces.unzip();
+    let kept = net.as_ref().map(OwnedFd::try_clone).transpose();
+    let held = Held {
+        process: Process::from_fd(process),
+        monitor: Process::from_fd(monitor),
+        net: kept.map_err(broken)?,
+        mount,
+    };
+    let held = Some(held);
+    Ok(Received { net, held })
+}
+
+/// Whether two descriptors are of the same namespace.
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> std::io::Result<bool> {
+    let identity = |fd: &OwnedFd| {
+        let metadata = File::from(fd.try_clone()?).metadata()?;
+        Ok::<_, std::io::Error>((metadata.dev(), metadata.ino()))
+    };
+    Ok(identity(one)? == identity(other)?)
 }
 
 /// What the name server is to know of a container.

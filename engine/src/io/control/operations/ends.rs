@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::{Control, Outcome, broken};
 use crate::control::Invalid;
-use crate::control::api::{Answer, Reply};
+use crate::control::api::{Answer, NetworkMode, Reply};
 use crate::control::state::{Container, ContainerNumber, Phase};
 use crate::io::control::directory::container_files;
 use crate::io::keeper::protocol::RequestBody;
@@ -27,8 +27,10 @@ pub(super) struct Held {
     pub(super) process: Process,
     /// Its monitor.
     pub(super) monitor: Process,
-    /// Its network namespace.
-    pub(super) net: OwnedFd,
+    /// The network namespace that it is in; `None` for the user's.
+    pub(super) net: Option<OwnedFd>,
+    /// Its mount namespace, which is nobody else's; `None` for the user's.
+    pub(super) mount: Option<OwnedFd>,
 }
 
 impl Control {
@@ -59,16 +61,21 @@ impl Control {
         self.exited(&container.id, UNKNOWN_STATUS);
     }
 
-    /// Ends whatever is left in a container of `run`'s, and removes its files.
+    /// Ends whatever is left in a container of `run`'s, and removes its files. Who only shares its network
+    /// namespace is left alone, and so is whatever runs where the user is.
     pub(super) fn end_rest(&self, container: &Container) {
         let Some(held) = self.held.get(&container.name) else {
             return;
         };
-        let ended = self
-            .keeper
-            .request(RequestBody::EndProcesses, &[held.net.as_fd()]);
-        if let Err(error) = ended {
-            eprintln!("container {}: {error}", container.name);
+        let shares = container.spec.mode != NetworkMode::Own || self.state.is_shared(container);
+        let whole = if shares { &held.mount } else { &held.net };
+        if let Some(namespace) = whole {
+            let ended = self
+                .keeper
+                .request(RequestBody::EndProcesses, &[namespace.as_fd()]);
+            if let Err(error) = ended {
+                eprintln!("container {}: {error}", container.name);
+            }
         }
         if let Some(monitor) = container.spec.monitor {
             // Its monitor may have removed them.
