@@ -7,15 +7,28 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use pontoon_engine::control::Invalid;
 use pontoon_engine::control::api::{EndpointSpec, NetworkMode};
+use pontoon_engine::control::name::check_name;
 use pontoon_engine::control::place;
 use pontoon_engine::control::publish::{self, PublishRange};
+use pontoon_engine::io::control::transport::INSTANCE;
 
 /// Containers' networks without root: bridge, NAT and published ports in userspace.
 #[derive(Debug, Parser)]
 #[command(name = "pontoon", version, about, disable_help_subcommand = true)]
 pub(crate) struct Cli {
+    /// Which of the user's engines: each has networks, containers and a directory of its own
+    #[arg(long, env = INSTANCE, value_name = "NAME", value_parser = instance, global = true)]
+    pub(crate) instance: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Checks the name of an instance, which becomes part of a path.
+fn instance(name: &str) -> Result<String, Invalid> {
+    if !name.is_empty() {
+        check_name("--instance", name)?;
+    }
+    Ok(name.to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +88,8 @@ pub(crate) enum Command {
     Flows(Listing),
     /// Show counters
     Stats(Listing),
+    /// Show what happens, as it happens
+    Events(Listing),
     /// Show processes, networks and containers
     Status(Listing),
     /// Run a command where the host's ports are

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pontoon_engine::control::Invalid;
 use pontoon_engine::control::api::{Reply, Request};
-use pontoon_engine::io::control::http::Connection;
+use pontoon_engine::io::control::http::{Connection, Lines};
 use pontoon_engine::io::control::transport::runtime_directory;
 
 /// Why a command fails: what, where, why.
@@ -85,6 +85,16 @@ impl Client {
             Ok((_, None)) => Ok(None),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(Failure::own(&crate::directory(), error)),
+        }
+    }
+
+    /// Watches what happens from now on.
+    pub(crate) fn watch(self) -> Result<Lines, Failure> {
+        let lost = |error| Failure::own("the engine does not answer", error);
+        let answer = self.0.into_inner().watch(Request::Hello.patience());
+        match answer.map_err(lost)? {
+            Some(lines) => Ok(lines?),
+            None => Err(Failure("the engine has ended".to_owned())),
         }
     }
 

@@ -4,6 +4,7 @@
 mod args;
 mod client;
 mod demo;
+mod events;
 mod network;
 mod ports;
 mod run;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use pontoon_engine::control::api::{AttachSpec, Naming, RemoveMode, Reply, Request};
 use pontoon_engine::control::labels;
-use pontoon_engine::io::control::transport::runtime_directory;
+use pontoon_engine::io::control::transport::{INSTANCE, runtime_directory};
 
 use args::{Attach, Cli, Command, Listing};
 use client::{Client, Failure};
@@ -25,6 +26,9 @@ const OWN_ERROR: u8 = 125;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(name) = &cli.instance {
+        choose_instance(name);
+    }
     if !matches!(cli.command, Command::Keeper { .. } | Command::Engine { .. }) {
         end_with_the_reader();
     }
@@ -49,6 +53,13 @@ fn end_with_the_reader() {
     // SAFETY: the default disposition runs no code of ours.
     let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     debug_assert!(restored.is_ok());
+}
+
+/// Keeper and engine inherit which instance they are.
+#[allow(unsafe_code, reason = "the environment is the whole process's")]
+fn choose_instance(name: &str) {
+    // SAFETY: this process has a single thread yet.
+    unsafe { std::env::set_var(INSTANCE, name) };
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
@@ -86,6 +97,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Arp(listing) => show::neighbours(&Client::open()?, &listing),
         Command::Flows(listing) => show::flows(&Client::open()?, &listing),
         Command::Stats(listing) => show::stats(&Client::open()?, &listing),
+        Command::Events(listing) => events::watch(&listing),
         Command::Status(listing) => show::status(&Client::open()?, &listing),
         Command::Shutdown => start::shut_down(),
         Command::Demo { inside: false } => demo::run(),

@@ -979,3 +979,105 @@ fn a_container_that_deletes_its_interface_is_still_listed() {
     assert!(user.run(&["ps", "-a"]).contains("Exited (143)"));
     user.run(&["shutdown"]);
 }
+
+#[test]
+fn engines_of_several_names_stand_side_by_side() {
+    let user = User::new("instance");
+    user.run(&["network", "create", "here"]);
+    user.run(&["--instance", "other", "network", "create", "there"]);
+    let named = user
+        .command(&["network", "ls", "-q"])
+        .env("PONTOON_INSTANCE", "other")
+        .output();
+    assert!(named.expect("pontoon can be run").status.success());
+    let status = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&user.run(arguments)).expect("JSON")
+    };
+    let here = status(&["status", "--json"]);
+    let there = status(&["status", "--json", "--instance", "other"]);
+    assert_ne!(here["engine"], there["engine"]);
+    assert!(!here.to_string().contains("there") && there.to_string().contains("there"));
+    let said = user.refused(&["--instance", "../x", "status"]);
+    assert!(said.contains("--instance"), "{said}");
+    user.run(&["shutdown"]);
+    user.run(&["--instance", "other", "run", "--rm", "--", "true"]);
+    assert!(!user.processes().is_empty(), "the other goes on");
+    user.run(&["--instance", "other", "shutdown"]);
+    assert!(user.processes().is_empty());
+}
+
+/// The next line that somebody who watches is shown.
+fn next_event(events: &mut impl std::io::BufRead) -> serde_json::Value {
+    let mut line = String::new();
+    events.read_line(&mut line).expect("events go on");
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// What has happened, to whom, and with which status.
+fn in_words(event: &serde_json::Value) -> String {
+    assert!(event["time_nanos"].as_u64() > Some(0), "{event}");
+    let name = event["name"].as_str().or(event["container"].as_str());
+    let kind = event["event"].as_str().expect("a kind");
+    let status = event["exit_status"].as_i64();
+    let status = status.map_or_else(String::new, |status| format!(" {status}"));
+    format!("{kind} {}{status}", name.expect("a name"))
+}
+
+#[test]
+fn what_happens_is_told_to_those_who_watch() {
+    let user = User::new("events");
+    user.run(&["network", "create", "first"]);
+    let mut events = user.command(&["events", "--json"]);
+    let mut events = events
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pontoon can be run");
+    let mut told = std::io::BufReader::new(events.stdout.take().expect("piped"));
+    // Until it watches there is nothing to see: whatever is seen first says that it does.
+    let watches = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !watches.load(std::sync::atomic::Ordering::Relaxed) {
+                user.run(&["network", "create", "again"]);
+                user.run(&["network", "rm", "again"]);
+            }
+        });
+        assert_eq!(next_event(&mut told)["name"], "again");
+        watches.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    user.run(&["network", "create", "second"]);
+    let run = [
+        "run",
+        "--name",
+        "c",
+        "--network",
+        "second",
+        "-p",
+        "127.0.0.1::80",
+    ];
+    let status = user
+        .try_run(&[&run[..], &["--", "sh", "-c", "exit 3"]].concat())
+        .status;
+    assert_eq!(status.code(), Some(3));
+    user.run(&["rm", "c"]);
+    user.run(&["network", "rm", "second"]);
+    let mut seen = Vec::new();
+    while seen.last() != Some(&"network_removed second".to_owned()) {
+        seen.push(in_words(&next_event(&mut told)));
+    }
+    seen.retain(|event| !event.ends_with("again"));
+    let expected = [
+        "network_made second",
+        "container_started c",
+        "port_published c",
+        "port_unpublished c",
+        "container_ended c 3",
+        "network_removed second",
+    ];
+    assert_eq!(seen, expected);
+    user.run(&["shutdown"]);
+    assert!(
+        events.wait().expect("own child").success(),
+        "it ends with the engine"
+    );
+}

@@ -12,7 +12,7 @@ pub(super) fn now() -> u64 {
 }
 
 /// As RFC 3339 with what there is of a fraction (Go's `RFC3339Nano`).
-pub(super) fn rfc3339(nanos: u64) -> String {
+pub(crate) fn rfc3339(nanos: u64) -> String {
     let (date, time) = parts(nanos);
     format!("{date}T{time}Z")
 }

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod api;
 pub mod driver_options;
+pub mod event;
 pub mod files;
 pub mod labels;
 pub mod name;

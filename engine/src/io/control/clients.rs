@@ -1,6 +1,6 @@
 //! Clients: who is let in, and the conversation with each.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::http::{Fault, Received, Response, Wire, receive};
-use super::routes::{Refusal, Wanted, document, read};
+use super::http::{Chunks, Fault, Response, Wire, receive};
+use super::routes::{LINES, Refusal, Wanted, document, read};
 use super::seats::Refused;
 use super::transport::Listener;
+use super::watchers::Queue;
 use super::{Engine, Word, answer};
 use crate::control::api::Reply;
 use crate::io::spare::Spare;
@@ -104,7 +105,13 @@ fn converse(mut wire: Wire, seat: u64, engine: &Engine, words: &Sender<Word>) {
             Err(Fault::Ended | Fault::Late | Fault::Io(_)) => return,
         };
         let closes = received.closes;
-        let (response, word) = respond(engine, received);
+        let (response, word) = match read(received) {
+            Ok(Wanted::Events) => match watch(engine) {
+                Ok(queue) => return stream(&wire, &queue),
+                Err(why) => (refusal(why), None),
+            },
+            wanted => respond(engine, wanted),
+        };
         let sent = response.send(&wire, closes);
         if let Some(word) = word {
             // The main thread may have gone for another reason.
@@ -117,11 +124,31 @@ fn converse(mut wire: Wire, seat: u64, engine: &Engine, words: &Sender<Word>) {
     }
 }
 
+/// Begins to collect events for a client.
+fn watch(engine: &Engine) -> Result<Arc<Queue>, Refusal> {
+    let joined = engine.watchers.join(engine.hold().state());
+    let joined = joined.map_err(|error| Refusal::new(503, "", error.to_string()))?;
+    joined.ok_or_else(|| Refusal::new(429, "", "too many clients watch already; try again"))
+}
+
+/// Sends events as they happen, until the client has gone or does not read.
+fn stream(wire: &Wire, queue: &Queue) {
+    let mut sent = Chunks::begin(wire, LINES);
+    while let Ok(chunks) = &sent {
+        let lines = queue.take();
+        if !lines.is_empty() {
+            sent = chunks.send(&lines);
+        } else if !wire.outlasts(queue.as_fd()) {
+            return;
+        }
+    }
+}
+
 /// Does what a client asks for.
-fn respond(engine: &Engine, received: Received) -> (Response, Option<Word>) {
-    let (request, fds, status) = match read(received) {
+fn respond(engine: &Engine, wanted: Result<Wanted, Refusal>) -> (Response, Option<Word>) {
+    let (request, fds, status) = match wanted {
         Ok(Wanted::Request(request, fds, status)) => (request, fds, status),
-        Ok(Wanted::Document) => return (json(200, &document(), Vec::new()), None),
+        Ok(Wanted::Document | Wanted::Events) => return (json(200, &document(), Vec::new()), None),
         Err(why) => return (refusal(why), None),
     };
     let (answer, fds, word) = answer(engine, *request, fds);

@@ -8,6 +8,8 @@
 //! closures that operations send it. The main thread waits for events: of the keeper (a link is gone,
 //! an uplink has changed), and for the word that it may be time to end.
 //!
+//! Whoever holds the lock gives it back by telling those who watch (`watchers`) what has changed meanwhile.
+//!
 //! The engine leaves only while no client has a place, and gives none once it has decided to: a client
 //! whose first request is answered has an engine that stays for as long as the connection lasts.
 
@@ -20,12 +22,14 @@ mod routes;
 mod seats;
 pub mod transport;
 mod watch;
+mod watchers;
 
 use std::fs;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +47,7 @@ use operations::Control;
 use seats::Seats;
 use transport::Listener;
 use watch::Watch;
+use watchers::Watchers;
 
 /// How long an engine that was started for a container waits for the first one.
 const FIRST_CONTAINER: Duration = Duration::from_secs(30);
@@ -77,6 +82,46 @@ enum Word {
 struct Engine {
     control: Mutex<Control>,
     seats: Seats,
+    watchers: Watchers,
+}
+
+/// The engine's state in the hands of one thread. Those who watch are told what has changed when it is
+/// given back.
+struct Hold<'a> {
+    control: MutexGuard<'a, Control>,
+    watchers: &'a Watchers,
+}
+
+impl Engine {
+    /// A thread that panicked while it held the lock may have left an operation half done; what there is
+    /// is still the best account of what exists.
+    fn hold(&self) -> Hold<'_> {
+        let control = self.control.lock();
+        Hold {
+            control: control.unwrap_or_else(PoisonError::into_inner),
+            watchers: &self.watchers,
+        }
+    }
+}
+
+impl Deref for Hold<'_> {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl DerefMut for Hold<'_> {
+    fn deref_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.watchers.note(self.control.state());
+    }
 }
 
 /// Runs the engine until it is told to end, or until its keeper ends.
@@ -95,6 +140,7 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     let engine = Arc::new(Engine {
         control: Mutex::new(control.map_err(io::Error::other)?),
         seats: Seats::default(),
+        watchers: Watchers::default(),
     });
     let listener = Listener::open(directory)?;
     let socket = listener.path().to_owned();
@@ -114,7 +160,7 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     engine.seats.close();
     // The directory itself stays: the user may have made it.
     let _ = fs::remove_file(socket);
-    hold(&engine.control).end_everything();
+    engine.hold().end_everything();
     Ok(())
 }
 
@@ -127,7 +173,11 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
             recv(events) -> event => match event {
                 Ok(Event::ShutDown) | Err(_) => return,
                 Ok(event) => {
-                    let leave = hold(&engine.control).handle_event(event);
+                    if let Event::UplinkChanged { interface, facts: None } = &event {
+                        let what = format!("the uplink {interface} is gone");
+                        engine.watchers.tell(crate::control::event::Event::Fault { what });
+                    }
+                    let leave = engine.hold().handle_event(event);
                     due |= leave == operations::Leave::Now;
                 }
             },
@@ -135,18 +185,14 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
                 Ok(Word::MaybeLeave) => due = true,
                 Ok(Word::ClientGone) => {}
                 Ok(Word::Ended(container)) => {
-                    hold(&engine.control).unattended(container);
+                    engine.hold().unattended(container);
                     due = true;
                 }
                 Ok(Word::End) | Err(_) => return,
             },
             recv(first) -> _ => due = true,
         }
-        if due
-            && engine
-                .seats
-                .close_unless(|| hold(&engine.control).is_used())
-        {
+        if due && engine.seats.close_unless(|| engine.hold().is_used()) {
             return;
         }
     }
@@ -175,7 +221,7 @@ fn answer(
     if let Request::Stop { name, seconds } = &request {
         return (stop(engine, name, *seconds), Vec::new(), word);
     }
-    match hold(&engine.control).carry_out(request, fds) {
+    match engine.hold().carry_out(request, fds) {
         Ok((reply, fds)) => (Ok(reply), fds, word),
         Err(error) => (
             Err(error),
@@ -187,24 +233,16 @@ fn answer(
 
 /// Ends a container's process, and waits until its monitor has told with which status.
 fn stop(engine: &Engine, name: &str, seconds: u64) -> Answer {
-    let (id, process) = hold(&engine.control).process_of(name)?;
+    let (id, process) = engine.hold().process_of(name)?;
     let reply = operations::stop(&process, seconds)?;
     let end = Instant::now() + REPORT;
-    while hold(&engine.control).runs(&id) {
+    while engine.hold().runs(&id) {
         if Instant::now() > end {
-            hold(&engine.control).exited(&id, operations::UNKNOWN_STATUS);
+            engine.hold().exited(&id, operations::UNKNOWN_STATUS);
         }
         thread::sleep(LOOK_EVERY);
     }
     Ok(reply)
-}
-
-/// A thread that panicked while it held the lock may have left an operation half done; what there is
-/// is still the best account of what exists.
-fn hold(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
-    control
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Signals that end the engine as `shutdown` does.

@@ -11,13 +11,21 @@ use nix::sys::socket::{
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
-/// Where the engine of this user keeps its socket and files: `$XDG_RUNTIME_DIR/pontoon`, or a private
-/// directory under `/tmp` for users without one. A relative path counts as none (XDG Base Directory
-/// Specification), since the engine works elsewhere.
+/// Which of a user's engines is meant; the one without a name when it is not set.
+pub const INSTANCE: &str = "PONTOON_INSTANCE";
+
+/// Where the engine that is meant keeps its socket and files: `$XDG_RUNTIME_DIR/pontoon`, or a private
+/// directory under `/tmp` for users without one; with an [`INSTANCE`], beside it. A relative path counts as
+/// none (XDG Base Directory Specification), since the engine works elsewhere.
 pub fn runtime_directory() -> PathBuf {
+    let instance = std::env::var(INSTANCE).unwrap_or_default();
+    let suffix = match instance.as_str() {
+        "" => String::new(),
+        name => format!("@{name}"),
+    };
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(base) if base.is_absolute() => base.join("pontoon"),
-        _ => PathBuf::from(format!("/tmp/pontoon-{}", nix::unistd::getuid())),
+        Some(base) if base.is_absolute() => base.join(format!("pontoon{suffix}")),
+        _ => PathBuf::from(format!("/tmp/pontoon-{}{suffix}", nix::unistd::getuid())),
     }
 }
 

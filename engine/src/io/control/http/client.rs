@@ -71,6 +71,27 @@ impl Connection {
         Ok(Some((answer, fds)))
     }
 
+    /// Watches what happens from now on; `None` when the engine has ended.
+    ///
+    /// # Errors
+    /// The engine does not answer in time, or answers something malformed.
+    pub fn watch(mut self, patience: Duration) -> io::Result<Option<Result<Lines, Invalid>>> {
+        let until = Instant::now() + patience;
+        let head = self
+            .send(&routes::watch(), &[])
+            .and_then(|()| self.head(until));
+        let (status, fields) = match head {
+            Err(Fault::Ended) => return Ok(None),
+            head => head.map_err(io_error)?,
+        };
+        if status == 200 {
+            return Ok(Some(Ok(Lines(self.wire))));
+        }
+        let body = body::read(&mut self.wire, fields.framing(), MAX_REPLY, until);
+        let why = serde_json::from_slice(&body.map_err(io_error)?)?;
+        Ok(Some(Err(why)))
+    }
+
     fn exchange(
         &mut self,
         asked: &Asked,
@@ -114,6 +135,31 @@ impl Connection {
                 return Ok((status, fields));
             }
             self.wire.fill(until)?;
+        }
+    }
+}
+
+/// Events as they happen.
+#[derive(Debug)]
+pub struct Lines(Wire);
+
+impl Lines {
+    /// Waits for events: some lines of JSON; `None` when the engine has ended.
+    ///
+    /// # Errors
+    /// What comes is malformed.
+    pub fn next_lines(&mut self) -> io::Result<Option<String>> {
+        /// However long nothing happens.
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        loop {
+            match body::read_chunk(&mut self.0, MAX_REPLY, Instant::now() + YEAR) {
+                Err(Fault::Late) => {}
+                Err(Fault::Ended) | Ok(None) => return Ok(None),
+                Err(fault) => return Err(io_error(fault)),
+                Ok(Some(chunk)) => {
+                    return String::from_utf8(chunk).map(Some).map_err(io::Error::other);
+                }
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ mod head;
 mod server;
 mod wire;
 
-pub use client::Connection;
-pub(super) use server::{Received, Response, receive};
+pub use client::{Connection, Lines};
+pub(super) use server::{Chunks, Received, Response, receive};
 pub(super) use wire::{Fault, Wire};
 
 use std::time::Duration;

@@ -65,6 +65,27 @@ impl Response {
     }
 }
 
+/// A response that goes on: chunks as they come (RFC 9112 §7.1).
+pub(crate) struct Chunks<'a>(&'a Wire);
+
+impl<'a> Chunks<'a> {
+    /// Begins it.
+    pub(crate) fn begin(wire: &'a Wire, media_type: &str) -> Result<Self, Fault> {
+        let fields = format!("Content-Type: {media_type}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        wire.send((head(200) + &fields).as_bytes(), &[])?;
+        Ok(Self(wire))
+    }
+
+    /// Sends one more.
+    pub(crate) fn send(&self, bytes: &[u8]) -> Result<Self, Fault> {
+        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+        chunk.extend(bytes);
+        chunk.extend(b"\r\n");
+        self.0.send(&chunk, &[])?;
+        Ok(Self(self.0))
+    }
+}
+
 /// The first lines of every response.
 pub(super) fn head(status: u16) -> String {
     format!(

@@ -144,6 +144,18 @@ impl Wire {
         }
     }
 
+    /// Waits until there is something to read of `other`, or the other side has ended. Whether it has not.
+    pub(crate) fn outlasts(&self, other: BorrowedFd<'_>) -> bool {
+        // That it has ended is always told; what it says is not heard.
+        let mut fds = [
+            PollFd::new(self.socket.as_fd(), PollFlags::empty()),
+            PollFd::new(other, PollFlags::POLLIN),
+        ];
+        let polled = poll(&mut fds, PollTimeout::NONE);
+        let ended = fds[0].any().unwrap_or_default();
+        matches!(polled, Ok(_) | Err(nix::Error::EINTR)) && !ended
+    }
+
     fn wait(&self, flags: PollFlags, until: Instant) -> Result<(), Fault> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {

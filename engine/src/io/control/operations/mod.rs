@@ -147,6 +147,11 @@ impl Control {
         Ok(control)
     }
 
+    /// What there is.
+    pub(super) const fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Whether there is a reason to stay.
     pub(super) fn is_used(&self) -> bool {
         let made = self

@@ -63,6 +63,11 @@ pub(in super::super) fn ask(request: &Request) -> Asked {
     }
 }
 
+/// How events are asked for.
+pub(in super::super) fn watch() -> Asked {
+    get("/v1/events")
+}
+
 fn get(target: &str) -> Asked {
     asked("GET", target)
 }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Action, Route, VERSION, routes};
 use crate::control::api::Request;
@@ -48,12 +49,29 @@ impl From<Invalid> for Refusal {
     }
 }
 
+/// How serde begins to say that a number has a fraction, if only `.0`.
+const FRACTION: &str = "invalid type: floating point";
+/// How it begins to say that a value is not what the document describes. Other words are those of values
+/// that were looked at more closely: ports.
+const MISFITS: [&str; 8] = [
+    "invalid type",
+    "invalid value",
+    "invalid length",
+    "unknown variant",
+    "unknown field",
+    "missing field",
+    "duplicate field",
+    "invalid IP address",
+];
+
 /// What is to be done for a request.
 pub(in super::super) enum Wanted {
     /// Carry it out, with the descriptors that came along, and answer with a status.
     Request(Box<Request>, Vec<OwnedFd>, u16),
     /// Send the document.
     Document,
+    /// Send events as they happen.
+    Events,
 }
 
 /// What stands for each `{…}` of a path.
@@ -79,12 +97,9 @@ pub(in super::super) fn read(received: Received) -> Result<Wanted, Refusal> {
     };
     match route.action {
         Action::Describe => Ok(Wanted::Document),
+        Action::Watch => Ok(Wanted::Events),
         Action::CarryOut(read) => {
-            let request = read(&call).map_err(|why| Refusal {
-                status: 400,
-                why,
-                allow: None,
-            })?;
+            let request = read(&call)?;
             Ok(Wanted::Request(
                 Box::new(request),
                 received.fds,
@@ -236,50 +251,85 @@ impl Call<'_> {
     }
 
     /// The body.
-    pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
-        serde_json::from_slice(self.body).map_err(|error| {
-            let text = error.to_string();
-            // serde names fields in back quotes: "unknown field `x`, expected …".
-            let field = text.split('`').nth(1).unwrap_or("body");
-            Invalid::new(field, text.clone())
-        })
+    pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        serde_json::from_slice(self.body)
+            .or_else(|error| match error.to_string().starts_with(FRACTION) {
+                true => serde_json::from_slice(self.body).and_then(|mut value| {
+                    make_whole(&mut value);
+                    serde_json::from_value(value)
+                }),
+                false => Err(error),
+            })
+            .map_err(|error| misfit(&error))
     }
 
     /// Whether a parameter says `true`.
-    pub(super) fn flag(&self, name: &str) -> Result<bool, Invalid> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         match self.one(name)? {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(Invalid::new(name, "expected true or false")),
+            Some(_) => Err(Refusal::new(400, name, "expected true or false")),
         }
     }
 
     /// A parameter that is a number of at most `max`.
-    pub(super) fn number(&self, name: &str, default: u64, max: u64) -> Result<u64, Invalid> {
+    pub(super) fn number(&self, name: &str, default: u64, max: u64) -> Result<u64, Refusal> {
         let Some(text) = self.one(name)? else {
             return Ok(default);
         };
         let number = text.parse().ok().filter(|number| *number <= max);
-        number.ok_or_else(|| Invalid::new(name, format!("expected a number from 0 to {max}")))
+        number.ok_or_else(|| Refusal::new(400, name, format!("expected a number from 0 to {max}")))
     }
 
     /// Ports, one for each time that the parameter is given.
-    pub(super) fn ports(&self, name: &str) -> Result<Vec<PublishRange>, Invalid> {
+    pub(super) fn ports(&self, name: &str) -> Result<Vec<PublishRange>, Refusal> {
         let given = self.query.iter().filter(|(given, _)| given == name);
         let ports: Vec<_> = given
             .map(|(_, text)| publish::parse(text))
             .collect::<Result<_, _>>()?;
         match ports.is_empty() {
-            true => Err(Invalid::new(name, "must be given")),
+            true => Err(Refusal::new(400, name, "must be given")),
             false => Ok(ports),
         }
     }
 
-    fn one(&self, name: &str) -> Result<Option<&str>, Invalid> {
+    fn one(&self, name: &str) -> Result<Option<&str>, Refusal> {
         let mut given = self.query.iter().filter(|(given, _)| given == name);
         match (given.next(), given.next()) {
-            (_, Some(_)) => Err(Invalid::new(name, "given more than once")),
+            (_, Some(_)) => Err(Refusal::new(400, name, "given more than once")),
             (first, None) => Ok(first.map(|(_, text)| text.as_str())),
         }
     }
+}
+
+/// To JSON Schema a number without a fraction is an integer, however it is written.
+fn make_whole(value: &mut Value) {
+    /// Beyond it not every integer is a `f64`.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64();
+            if let Some(whole) = number.filter(|n| n.fract() == 0.0 && n.abs() <= EXACT) {
+                *value = Value::from(whole as i64);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Why a body is not taken, in serde's words or those of a value.
+fn misfit(error: &serde_json::Error) -> Refusal {
+    let text = error.to_string();
+    let status = match error.is_data() && !MISFITS.iter().any(|words| text.starts_with(words)) {
+        true => 422,
+        false => 400,
+    };
+    // serde names fields in back quotes: "unknown field `x`, expected …".
+    let named = text
+        .split("field `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
+    Refusal::new(status, named.unwrap_or("body"), text.clone())
 }

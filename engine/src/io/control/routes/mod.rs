@@ -15,9 +15,8 @@ use std::sync::LazyLock;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
-use crate::control::Invalid;
 use crate::control::api::{Reply, Request};
-pub(super) use ask::{Asked, ask};
+pub(super) use ask::{Asked, ask, watch};
 use call::Call;
 use call::find;
 pub(super) use call::{Refusal, Wanted, read};
@@ -26,15 +25,20 @@ pub(super) use openapi::document;
 /// What every path begins with: changes that a client would have to know of get another.
 pub(super) const VERSION: &str = "/v1";
 
+/// Type of a body that is lines of JSON.
+pub(super) const LINES: &str = "application/x-ndjson";
+
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 type ReadReply = Box<dyn Fn(&[u8]) -> serde_json::Result<Reply> + Send + Sync>;
 
 /// What is done for a request.
 enum Action {
     /// It is read, and carried out under the engine's lock.
-    CarryOut(fn(&Call<'_>) -> Result<Request, Invalid>),
+    CarryOut(fn(&Call<'_>) -> Result<Request, Refusal>),
     /// The document that describes all of this.
     Describe,
+    /// A line for each event, until one side ends.
+    Watch,
 }
 
 /// A parameter of the query.
@@ -57,6 +61,7 @@ pub(super) struct Route {
     body: Option<SchemaOf>,
     success: u16,
     result: Option<SchemaOf>,
+    media_type: &'static str,
     action: Action,
     reply: ReadReply,
 }
@@ -77,6 +82,7 @@ impl Route {
             body: None,
             success: 204,
             result: None,
+            media_type: "application/json",
             action: Action::Describe,
             reply: Box::new(|_| Ok(Reply::Done)),
         }
@@ -133,8 +139,17 @@ impl Route {
         self
     }
 
+    /// It answers a line of JSON for each event.
+    fn watches<T: JsonSchema>(mut self) -> Self {
+        self.success = 200;
+        self.result = Some(|generator| generator.subschema_for::<T>());
+        self.media_type = LINES;
+        self.action = Action::Watch;
+        self
+    }
+
     /// How it is read.
-    fn reads(mut self, read: fn(&Call<'_>) -> Result<Request, Invalid>) -> Self {
+    fn reads(mut self, read: fn(&Call<'_>) -> Result<Request, Refusal>) -> Self {
         self.action = Action::CarryOut(read);
         self
     }

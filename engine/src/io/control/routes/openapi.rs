@@ -86,7 +86,7 @@ fn describe(parameter: &Parameter, generator: &mut SchemaGenerator) -> Value {
 fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut success = json!({ "description": "It is done" });
     if let Some(result) = route.result {
-        success["content"] = json!({ "application/json": { "schema": result(generator) } });
+        success["content"] = json!({ route.media_type: { "schema": result(generator) } });
     }
     let problem = json!({ "$ref": "#/components/responses/Problem" });
     let mut responses = Map::new();

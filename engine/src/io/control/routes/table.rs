@@ -9,6 +9,7 @@ use crate::control::api::{
     AttachSpec, ContainerView, EndpointSpec, NetworkSpec, NetworkView, PruneFilter, RemoveMode,
     Reply, Request, StatusView,
 };
+use crate::control::event::Record;
 use crate::control::publish::{PublishRange, PublishSpec};
 use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 
@@ -76,6 +77,13 @@ fn engine() -> Vec<Route> {
             unprivileged,
         })
         .reads(|_| Ok(Request::Namespaces)),
+        Route::get(
+            "/events",
+            "watch",
+            "What happens from now on, a line of JSON for each event, until one side ends. Who reads \
+             slowly loses events, and is told how many",
+        )
+        .watches::<Record>(),
         Route::post("/shutdown", "shutDown", "End everything").reads(|_| Ok(Request::ShutDown)),
     ]
 }

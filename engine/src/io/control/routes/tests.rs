@@ -95,7 +95,9 @@ fn what_a_client_asks_for_is_what_the_engine_reads() {
             Ok(Wanted::Request(understood, _, _)) => {
                 assert_eq!(format!("{understood:?}"), format!("{request:?}"));
             }
-            Ok(Wanted::Document) => panic!("{request:?} is taken for the document"),
+            Ok(Wanted::Document | Wanted::Events) => {
+                panic!("{request:?} is taken for the document")
+            }
             Err(refusal) => panic!("{request:?}: {refusal:?}"),
         }
     }
@@ -141,7 +143,7 @@ const WRONG: &[(&str, &str, &str, u16, &str)] = &[
         "POST",
         "/v1/containers/a/ports",
         r#"{"ports": ["0"]}"#,
-        400,
+        422,
         "Invalid containerPort: 0",
     ),
     (
@@ -170,7 +172,7 @@ const WRONG: &[(&str, &str, &str, u16, &str)] = &[
         "DELETE",
         "/v1/containers/a/ports?port=70000",
         "",
-        400,
+        422,
         "Invalid containerPort",
     ),
 ];
@@ -225,6 +227,25 @@ fn the_document_names_every_route_and_resolves() {
     }
     let spec = &document["components"]["schemas"]["NetworkSpec"];
     assert_eq!(spec["additionalProperties"], false, "{spec}");
+}
+
+#[test]
+fn a_number_without_a_fraction_is_an_integer() {
+    let post = |status: &str| {
+        let body = format!(r#"{{"status": {status}}}"#);
+        read(received("POST", "/v1/containers/a/exited", body.as_bytes()))
+    };
+    let Ok(Wanted::Request(request, ..)) = post("3.0") else {
+        panic!("3.0 is refused");
+    };
+    assert!(matches!(*request, Request::Exited { status: 3, .. }));
+    for other in ["3.5", "1e30"] {
+        assert_eq!(
+            post(other).err().map(|refusal| refusal.status),
+            Some(400),
+            "{other}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! The API as programs see it: HTTP on the unix socket, with and without manners.
+
+use std::fs;
+
+use pontoon_tests::e2e::sh;
+
+const SOCKET: &str = "/run/user/pontoon/api.sock";
+const CLIENTS: &str = include_str!("../src/e2e/clients.py");
+
+/// Runs a Python program that has `api`; whatever it asserts must hold.
+fn clients(program: &str) -> String {
+    fs::write("/run/clients.py", CLIENTS).expect("a writable /run");
+    let begin = format!("from clients import *\napi = Api('{SOCKET}')\n");
+    fs::write("/run/program.py", begin + program).expect("a writable /run");
+    sh("PYTHONPATH=/run PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 /run/program.py")
+}
+
+/// Lets clients do what they do while c1 pings c2: every ping is answered.
+fn while_pinging(program: &str) {
+    clients(&format!("pings = Pings()\n{program}\npings.all_answered()"));
+}
+
+pontoon_tests::laboratory_tests! { |_lab|
+    /// A program needs nothing but an HTTP client.
+    fn curl_is_enough {
+        let curl = |rest: &str| sh(&format!("curl -sS --unix-socket {SOCKET} {rest}"));
+        let document: serde_json::Value =
+            serde_json::from_str(&curl("http://x/v1/openapi.json")).expect("JSON");
+        assert_eq!(document["openapi"], "3.1.0");
+        assert!(document["paths"]["/v1/networks"]["post"].is_object());
+        let made = curl(
+            "-w ' %{http_code}' -H 'Content-Type: application/json' \
+             -d '{\"name\": \"made\", \"subnet\": \"10.77.0.0/24\"}' http://x/v1/networks",
+        );
+        assert!(made.contains("10.77.0.1") && made.ends_with(" 201"), "{made}");
+        let seen = curl("http://x/v1/networks/made http://x/v1/containers/c1");
+        assert!(seen.contains("10.77.0.0/24") && seen.contains("172.18.0.2"), "{seen}");
+        assert_eq!(curl("-w '%{http_code}' -X DELETE http://x/v1/networks/made"), "204");
+    }
+
+    /// BAD-08: each gets an error with field and reason, or its connection's end; frames pass meanwhile.
+    fn clients_without_manners_disturb_nobody {
+        while_pinging(r#"
+def refused(expected, data, half=False):
+    status, fields, answer = api.tell(data, half)
+    assert status == expected, (data[:80], status, answer)
+    assert set(answer) == {"field", "reason"} and answer["reason"], answer
+    return fields
+head = b"%s HTTP/1.1\r\nHost: x\r\n%s\r\n"
+kind = b"Content-Type: application/json\r\n"
+def post(body, kind=kind):
+    return head % (b"POST /v1/networks", kind + b"Content-Length: %d\r\n" % len(body)) + body
+assert refused(405, head % (b"PUT /v1/status", b""))["allow"] == "GET"
+refused(404, head % (b"GET /v1/nothing", b""))
+refused(415, post(b"{}", b"Content-Type: text/plain\r\n"))
+refused(400, post(b"{"))
+refused(400, post(b"[" * 60000))
+refused(400, post(b'{"name": "n", "unknown": 1}'))
+refused(400, post(b'\xff\xfe'))
+refused(422, post(b'{"name": "../x"}'))
+refused(431, head % (b"GET /v1/status", b"A: b\r\n" * 1000))
+refused(431, head % (b"GET /v1/status", b"A: " + b"b" * (1 << 20) + b"\r\n"))
+refused(413, post(b" " * (1 << 20)))
+refused(413, head % (b"POST /v1/networks", b"Content-Length: 4294967296\r\n"))
+refused(400, bytes(1 << 20))
+refused(400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10 + b"\r\n\r\n")
+refused(400, b"GET /v1/sta", half=True)
+refused(400, post(b"12345")[:-2], half=True)
+status, _, answer = api.tell(head % (b"GET /v1/status", b""), half=True)
+assert status == 200 and answer["version"], answer
+# Asks and asks, and reads nothing.
+greedy = api.connect()
+greedy.setblocking(False)
+try:
+    for _ in range(100000):
+        greedy.send(head % (b"GET /v1/openapi.json", b""))
+except OSError:
+    pass
+slow = [api.connect() for _ in range(8)]
+for _ in range(3):
+    for client in slow:
+        client.send(b"G")
+    assert api.ask("GET", "/v1/status")[0] == 200
+    time.sleep(0.1)
+"#);
+    }
+
+    /// BAD-08, FLT-20: those who ask are served, however many only sit there.
+    fn idle_and_racing_clients_disturb_nobody {
+        while_pinging(r#"
+idle = [api.connect() for _ in range(64)]
+def race(number):
+    return {api.ask("GET", "/v1/containers")[0] for _ in range(20)}
+assert together(20, race) == [{200}] * 20
+"#);
+    }
+
+    /// BAD-09: of those who want the same one gets it.
+    fn a_port_that_many_want_is_published_once {
+        clients(r#"
+want = {"ports": ["7000:80"]}
+for _ in range(5):
+    answers = together(20, lambda n: api.ask("POST", f"/v1/containers/c{n % 3 + 1}/ports", want))
+    statuses = [status for status, _ in answers]
+    assert statuses.count(201) == 1 and statuses.count(409) == 19, answers
+    taken = [api.ask("DELETE", f"/v1/containers/c{n + 1}/ports?port=7000:80")[0] for n in range(3)]
+    assert sorted(taken) == [200, 404, 404], taken
+"#);
+    }
+
+    /// BAD-10.
+    fn what_is_done_twice_is_refused_the_same_way_each_time {
+        clients(r#"
+net = {"name": "twice"}
+for _ in range(3):
+    assert api.ask("POST", "/v1/networks", net)[0] == 201
+    for _ in range(2):
+        assert api.ask("POST", "/v1/networks", net)[0] == 409
+    assert api.ask("DELETE", "/v1/networks/twice")[0] == 204
+    for _ in range(2):
+        assert api.ask("DELETE", "/v1/networks/twice")[0] == 404
+        assert api.ask("GET", "/v1/networks/twice")[0] == 404
+assert api.ask("DELETE", "/v1/networks/net")[0] == 409
+assert api.ask("DELETE", "/v1/networks/bridge")[0] == 409
+assert api.ask("POST", "/v1/containers", {"name": "x", "networks": []})[0] == 422
+for route in ("stop", "detach"):
+    assert api.ask("POST", f"/v1/containers/nobody/{route}")[0] == 404
+"#);
+    }
+
+    /// Whoever watches and does not read holds nobody up.
+    fn those_who_watch_and_do_not_read_hold_nobody_up {
+        while_pinging(r#"
+watchers = []
+for _ in range(16):
+    client = api.connect()
+    client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.recv(15).startswith(b"HTTP/1.1 200 OK")
+    watchers.append(client)
+assert api.ask("GET", "/v1/events")[0] == 429
+for number in range(300):
+    assert api.ask("POST", "/v1/containers/c1/ports", {"ports": ["7000:80"]})[0] == 201
+    assert api.ask("DELETE", "/v1/containers/c1/ports?port=7000:80")[0] == 200
+"#);
+    }
+}
