@@ -70,6 +70,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Show containers as JSON
+    Inspect {
+        /// Names of containers
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// As text: json, or with `{{.Field}}` and `{{json .Field}}`
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
+    },
     /// Manage networks
     #[command(subcommand)]
     Network(Network),

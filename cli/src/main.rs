@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod demo;
 mod events;
+mod inspect;
 mod network;
 mod ports;
 mod run;
@@ -87,6 +88,9 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
             ports: args::publish(&args.ports)?,
             name: args.name,
         }),
+        Command::Inspect { names, format } => {
+            inspect::containers(&Client::open()?, names, format.as_deref())
+        }
         Command::Port {
             name,
             port,

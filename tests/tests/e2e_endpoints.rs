@@ -159,4 +159,27 @@ pontoon_tests::names_tests! {
             assert!(!try_sh("ss -Hlnt | grep -q :8080").status.success(), "{way}: the port is held");
         }
     }
+
+    fn inspect_shows_containers_as_docker_does {
+        let _upstream = networks();
+        run_pontoon("run -d --name a -p 127.0.0.1:8080:80 --network name=app,alias=front --network vault -- sleep 60");
+        let all: Value = serde_json::from_str(&run_pontoon("inspect a")).expect("JSON");
+        let at = |pointer: &str| all[0].pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {all}"));
+        let text = |pointer: &str| at(pointer).as_str().unwrap_or_else(|| panic!("{pointer} in {all}"));
+        assert_eq!((text("/Name"), text("/State/Status")), ("/a", "running"));
+        assert_eq!(text("/HostConfig/NetworkMode"), "app");
+        assert_eq!(at("/NetworkSettings/Ports/80~1tcp"), &serde_json::json!([{"HostIp": "127.0.0.1", "HostPort": "8080"}]));
+        for (network, address) in [("app", "172.18.0.2"), ("vault", "172.19.0.2")] {
+            let of = |key: &str| text(&format!("/NetworkSettings/Networks/{network}/{key}"));
+            assert_eq!(of("IPAddress"), address);
+            assert_eq!(of("EndpointID").len(), 64);
+            let id: Value = serde_json::from_str(&run_pontoon(&format!("network inspect {network}"))).expect("JSON");
+            assert_eq!(of("NetworkID"), id[0]["Id"]);
+        }
+        assert_eq!(at("/NetworkSettings/Networks/app/Aliases"), &serde_json::json!(["front"]));
+        assert_eq!(run_pontoon("inspect -f {{.NetworkSettings.IPAddress}} a"), "172.18.0.2\n");
+        run_pontoon("stop -t 0 a");
+        assert_eq!(run_pontoon("inspect -f \"{{.State.Status}} {{.NetworkSettings.IPAddress}}\" a"), "exited \n");
+        assert!(refused("inspect none-such").contains("No such container: none-such"));
+    }
 }

@@ -8,7 +8,7 @@ use crate::client::Failure;
 
 /// A template that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Format {
+pub(crate) struct Format {
     pieces: Vec<Piece>,
     is_table: bool,
 }
@@ -27,7 +27,7 @@ type Path = Vec<String>;
 
 impl Format {
     /// Reads a template.
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         let (text, is_table) = match text.strip_prefix("table ") {
             _ if text == "json" => ("{{json .}}", false),
@@ -87,7 +87,7 @@ impl Format {
     }
 
     /// The text with what `value` has in its fields.
-    pub(super) fn fill(&self, value: &impl Serialize) -> Result<String, Failure> {
+    pub(crate) fn fill(&self, value: &impl Serialize) -> Result<String, Failure> {
         let fields = serde_json::to_value(value).map_err(std::io::Error::from)?;
         let parts = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => Ok(text.clone()),

@@ -121,7 +121,7 @@ pub(super) fn networks(
 }
 
 /// JSON, indented as Docker does.
-fn pretty(value: &impl Serialize) -> Result<String, Failure> {
+pub(crate) fn pretty(value: &impl Serialize) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);

@@ -16,6 +16,8 @@ use pontoon_engine::control::labels;
 use crate::args::{CreateNetwork, Network, PruneNetworks};
 use crate::client::{Client, Failure};
 use crate::{act, each, start};
+pub(crate) use format::Format;
+pub(crate) use inspect::pretty;
 pub(crate) use time::rfc3339;
 
 pub(crate) fn dispatch(command: Network) -> Result<u8, Failure> {
