@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use pontoon_engine::control::Invalid;
@@ -82,6 +82,10 @@ pub(crate) enum Command {
     /// Manage networks
     #[command(subcommand)]
     Network(Network),
+    /// Make networks and containers as a file describes them
+    Up(Up),
+    /// Take away what `up` has made
+    Down(Down),
     /// Plug an existing network namespace in
     Attach(Attach),
     /// Pull a namespace out
@@ -120,6 +124,48 @@ pub(crate) enum Command {
         #[arg(long)]
         leave: bool,
     },
+}
+
+/// A topology file and its project.
+#[derive(Debug, Args)]
+pub(crate) struct Topology {
+    /// The file; pontoon.yaml or compose.yaml unless named
+    #[arg(value_name = "FILE")]
+    pub(crate) positional: Option<PathBuf>,
+    /// The file
+    #[arg(short, long, conflicts_with = "positional")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the project, before the names of its networks and containers
+    #[arg(short, long, value_name = "NAME", visible_alias = "project-name")]
+    pub(crate) project: Option<String>,
+}
+
+impl Topology {
+    /// The file that was named.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.positional.as_deref())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) topology: Topology,
+    /// Leave the containers in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Remove containers of services that the file has no longer
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
+    /// Print as JSON what was done
+    #[arg(long, requires = "detach")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) topology: Topology,
 }
 
 /// Ports of a container.

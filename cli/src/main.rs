@@ -3,6 +3,7 @@
 
 mod args;
 mod client;
+mod compose;
 mod demo;
 mod events;
 mod inspect;
@@ -103,6 +104,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Stats(listing) => show::stats(&Client::open()?, &listing),
         Command::Events(listing) => events::watch(&listing),
         Command::Status(listing) => show::status(&Client::open()?, &listing),
+        Command::Up(args) => compose::up(&args),
+        Command::Down(args) => compose::down(&args),
         Command::Shutdown => start::shut_down(),
         Command::Demo { inside: false } => demo::run(),
         Command::Demo { inside: true } => demo::inside(),

@@ -1,0 +1,75 @@
+//! The file: which it is, where it lies, and what project it is of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::file::{check_project, read};
+use super::project::{Project, project};
+use super::yaml::Fault;
+use crate::client::Failure;
+
+/// Files that are looked for where none is named.
+const NAMES: [&str; 4] = ["pontoon.yaml", "pontoon.yml", "compose.yaml", "compose.yml"];
+
+/// A file that was read.
+pub(super) struct Source {
+    path: PathBuf,
+    directory: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// Reads the file that was named, or the first of those that are looked for here.
+    pub(super) fn find(named: Option<&Path>) -> Result<Self, Failure> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => looked_for()?,
+        };
+        let broken = |error| Failure::own(&path.display().to_string(), error);
+        let text = fs::read_to_string(&path).map_err(broken)?;
+        let whole = fs::canonicalize(&path).map_err(broken)?;
+        let directory = whole.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self {
+            path,
+            directory,
+            text,
+        })
+    }
+
+    /// The project under the name that was given, the file's, or the directory's.
+    pub(super) fn project(&self, named: Option<&str>) -> Result<Project, Failure> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let file = read(&self.text, &variable).map_err(|fault| self.broken(&fault))?;
+        let name = match named.or(file.name.as_deref()) {
+            Some(name) => name.to_owned(),
+            None => name_of(&self.directory),
+        };
+        check_project(&name).map_err(|what| Failure::own("--project", what))?;
+        project(&file, &name, &self.directory).map_err(|fault| self.broken(&fault))
+    }
+
+    fn broken(&self, fault: &Fault) -> Failure {
+        Failure::own(&format!("{}:{}", self.path.display(), fault.line), fault)
+    }
+}
+
+fn looked_for() -> Result<PathBuf, Failure> {
+    let mut paths = NAMES.iter().map(PathBuf::from);
+    paths.find(|path| path.exists()).ok_or_else(|| {
+        let what = format!("none of {} is here; name one with -f", NAMES.join(", "));
+        Failure::own("no file", what)
+    })
+}
+
+/// What of a directory's name can be in a project's, as compose makes it.
+fn name_of(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.to_lowercase();
+    let is_name = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(*c);
+    let name: String = name.chars().filter(is_name).take(40).collect();
+    let name = name.trim_start_matches(['_', '-']);
+    match name {
+        "" => "default".to_owned(),
+        name => name.to_owned(),
+    }
+}
