@@ -48,7 +48,13 @@ fn run(scenario: &str, who: As) {
         env::temp_dir().join(format!("pontoon-keeper-{}-{scenario}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let program = directory.join("keeper-test");
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    // Not by this process: what another test starts meanwhile would hold the copy open for writing
+    // until it has become its own program, and nobody could execute the copy (ETXTBSY).
+    let copied = Command::new("cp")
+        .arg(env::current_exe().unwrap())
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success(), "cp {}", program.display());
     let root = nix::unistd::geteuid().is_root();
     let mut command = match who {
         As::Ordinary if root => wrapped(
