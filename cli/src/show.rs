@@ -13,6 +13,9 @@ use crate::{is_json, network};
 
 type Shown = Result<u8, Failure>;
 
+/// Least width of a column; with what stands between them Docker's ten.
+const COLUMN: usize = 7;
+
 /// Prints rows under a header, columns three spaces apart.
 pub(crate) fn table(header: &[impl AsRef<str>], rows: &[Vec<String>]) {
     let width = |column: usize| {
@@ -21,6 +24,7 @@ pub(crate) fn table(header: &[impl AsRef<str>], rows: &[Vec<String>]) {
             .chain([header[column].as_ref().len()])
             .max()
             .unwrap_or(0)
+            .max(COLUMN)
     };
     let widths: Vec<_> = (0..header.len()).map(width).collect();
     let header: Vec<_> = header.iter().map(|text| text.as_ref().to_owned()).collect();

@@ -134,10 +134,10 @@ network_tests! {
         let bridge = run_pontoon("network ls -q --filter type=builtin");
         let n2 = run_pontoon("network ls -q --filter name=n2");
         let expected = [
-            "NETWORK ID     NAME     DRIVER   SCOPE".to_owned(),
-            format!("{}   bridge   bridge   local", bridge.trim()),
-            format!("{short}   n1       bridge   local"),
-            format!("{}   n2       bridge   local\n", n2.trim()),
+            "NETWORK ID     NAME      DRIVER    SCOPE".to_owned(),
+            format!("{}   bridge    bridge    local", bridge.trim()),
+            format!("{short}   n1        bridge    local"),
+            format!("{}   n2        bridge    local\n", n2.trim()),
         ];
         assert_eq!(run_pontoon("network ls"), expected.join("\n"));
         assert_eq!(run_pontoon("network ls -q --no-trunc -f name=n1"), format!("{id}\n"));
@@ -155,7 +155,7 @@ network_tests! {
             assert_eq!(listed, names, "{filters}");
         }
         let columns = run_pontoon(r"network ls -f type=custom --format 'table {{.Name}}\t{{.Internal}}\t{{.Labels}}'");
-        assert_eq!(columns, "NAME   INTERNAL   LABELS\nn1     false      bare=,team=blue\nn2     true\n");
+        assert_eq!(columns, "NAME      INTERNAL   LABELS\nn1        false      bare=,team=blue\nn2        true\n");
         let line = run_pontoon("network ls -f name=n1 --format '{{json .}}'");
         assert_eq!(line, run_pontoon("network ls -f name=n1 --format json"));
         let (created, rest) = line.split_once(",").expect("several fields");
