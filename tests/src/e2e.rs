@@ -71,6 +71,22 @@ macro_rules! user_laboratory_tests {
     )*};
 }
 
+/// Declares tests that run in namespaces of their own, where they find nothing but tools. The engine that they
+/// have started ends with them.
+#[macro_export]
+macro_rules! namespace_tests {
+    ($($(#[$meta:meta])* fn $name:ident $body:block)*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            $crate::e2e::namespaces(stringify!($name), || {
+                $body
+                $crate::e2e::run_pontoon("shutdown");
+            });
+        }
+    )*};
+}
+
 /// How containers of the laboratory reach what is outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -188,6 +204,13 @@ fn prepare() {
 /// `pontoon` with these arguments; it must succeed.
 pub fn run_pontoon(arguments: &str) -> String {
     sh(&format!("{} {arguments}", environment()))
+}
+
+/// What `pontoon` says to arguments that it has to refuse.
+pub fn refused(arguments: &str) -> String {
+    let output = try_sh(&format!("{} {arguments}", environment()));
+    assert!(!output.status.success(), "{arguments} was accepted");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What precedes the arguments of `pontoon` in a shell.

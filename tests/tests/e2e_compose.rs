@@ -4,23 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use pontoon_tests::e2e::{environment, namespaces, pontoon, run_pontoon, sh, try_sh, wait_for};
+use pontoon_tests::e2e::{environment, pontoon, run_pontoon, sh, try_sh, wait_for};
 
 const README: &str = include_str!("../../examples/README.md");
-
-/// Declares tests that run in namespaces of their own, and leave no container.
-macro_rules! compose_tests {
-    ($($(#[$meta:meta])* fn $name:ident $body:block)*) => {$(
-        $(#[$meta])*
-        #[test]
-        fn $name() {
-            namespaces(stringify!($name), || {
-                $body
-                run_pontoon("shutdown");
-            });
-        }
-    )*};
-}
 
 /// A directory with a topology file, where commands are run.
 struct Project(String);
@@ -119,7 +105,7 @@ macro_rules! example {
     };
 }
 
-compose_tests! {
+pontoon_tests::namespace_tests! {
     /// The example `default-bridge`.
     fn two_containers_of_the_default_bridge_ping_each_other {
         let project = example!("default-bridge");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use pontoon_tests::e2e::{namespaces, pontoon, run_pontoon, sh};
+use pontoon_tests::e2e::{pontoon, sh};
 
 /// What runs the lines, by its name.
 const FILES: [(&str, &str); 3] = [
@@ -36,25 +36,20 @@ fn by_line(text: &str) -> BTreeMap<String, String> {
     said
 }
 
-#[test]
-fn pontoon_says_to_dockers_lines_what_is_recorded() {
-    namespaces("pontoon_says_to_dockers_lines_what_is_recorded", || {
+pontoon_tests::namespace_tests! {
+    fn pontoon_says_to_dockers_lines_what_is_recorded {
         for (name, text) in FILES {
             fs::write(format!("/run/{name}"), text).expect("a writable /run");
         }
         let program = pontoon();
-        let said = sh(&format!(
-            "XDG_RUNTIME_DIR=/run/user bash /run/twin {} --",
-            program.display()
-        ));
-        run_pontoon("shutdown");
+        let said = sh(&format!("XDG_RUNTIME_DIR=/run/user bash /run/twin {} --", program.display()));
         let (said, expected) = (by_line(&said), by_line(PONTOON));
         for (line, answer) in &expected {
             let now = said.get(line).map(String::as_str);
             assert_eq!(now, Some(answer.as_str()), "$ pontoon {line}");
         }
         assert_eq!(said.len(), expected.len());
-    });
+    }
 }
 
 #[test]

@@ -1,27 +1,11 @@
 //! End to end: networks as `docker network` makes, lists and removes them. Tests are named after the checks
 //! they show where there are any.
 
-use pontoon_tests::e2e::{environment, namespaces, run_pontoon, sh, try_sh};
-
-/// Declares tests that run in namespaces of their own, and end the engine that they have started.
-macro_rules! network_tests {
-    ($($(#[$meta:meta])* fn $name:ident $body:block)*) => {$(
-        $(#[$meta])*
-        #[test]
-        fn $name() {
-            namespaces(stringify!($name), || {
-                $body
-                run_pontoon("shutdown");
-            });
-        }
-    )*};
-}
+use pontoon_tests::e2e::{self, environment, run_pontoon, sh, try_sh};
 
 /// The one line with which `pontoon` refuses.
 fn refused(arguments: &str) -> String {
-    let output = try_sh(&format!("{} {arguments}", environment()));
-    assert!(!output.status.success(), "{arguments} was accepted");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let error = e2e::refused(arguments);
     assert_eq!(error.trim_end().lines().count(), 1, "one line: {error}");
     error
 }
@@ -46,7 +30,7 @@ fn sleeper(name: &str, options: &str) -> String {
     own["address"].as_str().expect("text").to_owned()
 }
 
-network_tests! {
+pontoon_tests::namespace_tests! {
     /// What `docker network create` takes is taken, and decides what containers get.
     fn networks_are_made_as_docker_makes_them {
         let id = run_pontoon(

@@ -1,14 +1,7 @@
 //! End to end: the user uplink while something changes: ports come and go, and so do addresses and routes of
 //! the host.
 
-use pontoon_tests::e2e::{environment, run_pontoon, sh, try_sh};
-
-/// What Pontoon says to arguments that it must refuse.
-fn refused(arguments: &str) -> String {
-    let output = try_sh(&format!("{} {arguments}", environment()));
-    assert!(!output.status.success(), "{arguments} was accepted");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use pontoon_tests::e2e::{refused, run_pontoon, sh};
 
 pontoon_tests::user_laboratory_tests! { |lab|
     /// PUB-14: a port on an IPv6 address is refused with the reason, TCP and UDP, on each address, with
@@ -87,7 +80,8 @@ pontoon_tests::user_laboratory_tests! { |lab|
                 client.connect((HOST, 8080)); client.send(b"?")
                 return client.recv(10).decode()
             def ask_on(kind):
-                while not end.is_set():
+                # The flow table keeps the size that flows have given it: some hundred a second.
+                while not end.wait(0.002):
                     first = len(owners) - 1
                     try:
                         name = kind()

@@ -1,14 +1,12 @@
 //! End to end: published ports of a network with the user uplink. Tests are named after the checks
 //! they show.
 
-use pontoon_tests::e2e::{Ordinary, environment, run_pontoon, sh, try_sh, wait_for};
+use pontoon_tests::e2e::{Ordinary, refused, run_pontoon, sh, try_sh, wait_for};
 
 /// What an attach that must fail says.
-fn refused(options: &str) -> String {
+fn attach_refused(options: &str) -> String {
     let attach = "attach --netns /run/netns/c3 --name c3 --network net --ip 172.18.0.4";
-    let output = try_sh(&format!("{} {attach} {options}", environment()));
-    assert!(!output.status.success(), "{options} was accepted");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    refused(&format!("{attach} {options}"))
 }
 
 pontoon_tests::user_laboratory_tests! { |lab|
@@ -119,7 +117,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             ("-p 8080:80/udp", ["0.0.0.0:8080", "c2"]),
             ("-p 192.0.2.1:8080:80", ["192.0.2.1:8080", "c2"]),
         ] {
-            let said = refused(options);
+            let said = attach_refused(options);
             assert!(parts.iter().all(|part| said.contains(part)), "{options}: {said}");
         }
         lab.outward(r#"
@@ -133,7 +131,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             ("-p 9000-9009:9000-9009", "9006/tcp", "9000 9009"),
             ("-p 9100-9109:9100-9109/udp", "9106/udp", "9100 9109"),
         ] {
-            let said = refused(options);
+            let said = attach_refused(options);
             assert!(said.contains(taken) && said.contains("in use by process"), "{options}: {said}");
             assert!(said.contains("(socat)"), "{options}: {said}");
             for port in free.split(' ') {
@@ -197,7 +195,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             assert ask("ext", (HOST2, 443)) and verdict("ext", (HOST, 443)) == "reset"
         "#);
         run_pontoon("detach c3");
-        let said = refused("-p 80:80");
+        let said = attach_refused("-p 80:80");
         assert!(said.contains("0.0.0.0:80/tcp") && said.contains("allocated to c2"), "{said}");
         run_pontoon("run -d --network net --name web -p 81:80 -- /usr/bin/python3 -m http.server 80");
         wait_for(|| try_sh("curl -s --max-time 5 http://127.0.0.1:81/").status.success(), "a page");
