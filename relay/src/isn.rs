@@ -1,4 +1,6 @@
 //! Initial sequence numbers of the caller's choice, which smoltcp only draws at random.
+//!
+//! How often it draws before depends on its features: none of the workspace may turn on its IEEE 802.15.4.
 
 /// Multiplier of smoltcp 0.14's generator (`rand.rs`).
 const MULTIPLIER: u64 = 0xbb2e_fcec_3c39_611d;
