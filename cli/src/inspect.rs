@@ -8,7 +8,7 @@ use pontoon_engine::control::publish::protocol_name;
 use serde::Serialize;
 
 use crate::client::{Client, Failure};
-use crate::network::{Format, pretty, rfc3339};
+use crate::network::{Format, inspect, rfc3339};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -93,33 +93,18 @@ struct Place {
     driver_opts: Option<()>,
 }
 
-/// Shows containers by name or id, goes on after one that is not there, and tells of it.
+/// `inspect`.
 pub(crate) fn containers(
     client: &Client,
     names: Vec<String>,
     format: Option<&str>,
 ) -> Result<u8, Failure> {
     let format = format.map(Format::parse).transpose()?;
-    let (mut found, mut code) = (Vec::new(), 0);
-    for name in names {
-        match client.ask(&Request::Container { name }) {
-            Ok(Reply::Container(container)) => found.push(shown(container)),
-            Ok(_) => return Err(Failure::unexpected()),
-            Err(error) => {
-                eprintln!("pontoon: {error}");
-                code = 1;
-            }
-        }
-    }
-    match format {
-        None => println!("{}", pretty(&found)?),
-        Some(format) => {
-            for container in &found {
-                println!("{}", format.fill(container)?);
-            }
-        }
-    }
-    Ok(code)
+    let asked = names.into_iter().map(|name| Request::Container { name });
+    inspect(client, asked, format.as_ref(), |reply| match reply {
+        Reply::Container(container) => Some(shown(container)),
+        _ => None,
+    })
 }
 
 fn shown(container: ContainerView) -> Container {

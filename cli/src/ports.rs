@@ -36,7 +36,7 @@ pub(crate) fn port(name: String, wanted: Option<&str>, listing: &Listing) -> Res
                 "No public port '{port}/{protocol}' published for {}",
                 container.name
             );
-            return Err(Failure::from(std::io::Error::other(what)));
+            return Err(Failure::plain(&what));
         }
     }
     ports.sort_by_key(|spec| (spec.container, spec.protocol, spec.address, spec.host));

@@ -87,22 +87,35 @@ struct Own {
     host_loopback: Option<IpAddr>,
 }
 
-/// Shows networks by name or id, goes on after one that is not there, and tells of it.
+/// `network inspect`.
 pub(super) fn networks(
     client: &Client,
-    names: &[String],
+    names: Vec<String>,
     format: Option<&str>,
 ) -> Result<u8, Failure> {
     let format = format.map(Format::parse).transpose()?;
     let Reply::Containers(containers) = client.ask(&Request::Containers)? else {
         return Err(Failure::unexpected());
     };
+    let asked = names.into_iter().map(|name| Request::Network { name });
+    inspect(client, asked, format.as_ref(), |reply| match reply {
+        Reply::Network(network) => Some(shown(network, &containers)),
+        _ => None,
+    })
+}
+
+/// Shows what is asked for, one after the other, goes on after one that is not there, and tells of it.
+/// `shown` makes of a reply what is shown, if it is of the right kind.
+pub(crate) fn inspect<T: Serialize>(
+    client: &Client,
+    asked: impl Iterator<Item = Request>,
+    format: Option<&Format>,
+    shown: impl Fn(Reply) -> Option<T>,
+) -> Result<u8, Failure> {
     let (mut found, mut code) = (Vec::new(), 0);
-    for name in names {
-        let name = name.clone();
-        match client.ask(&Request::Network { name }) {
-            Ok(Reply::Network(network)) => found.push(shown(network, &containers)),
-            Ok(_) => return Err(Failure::unexpected()),
+    for request in asked {
+        match client.ask(&request) {
+            Ok(reply) => found.push(shown(reply).ok_or_else(Failure::unexpected)?),
             Err(error) => {
                 eprintln!("pontoon: {error}");
                 code = 1;
@@ -112,8 +125,8 @@ pub(super) fn networks(
     match format {
         None => println!("{}", pretty(&found)?),
         Some(format) => {
-            for network in &found {
-                println!("{}", format.fill(network)?);
+            for one in &found {
+                println!("{}", format.fill(one)?);
             }
         }
     }
@@ -121,7 +134,7 @@ pub(super) fn networks(
 }
 
 /// JSON, indented as Docker does.
-pub(crate) fn pretty(value: &impl Serialize) -> Result<String, Failure> {
+fn pretty(value: &impl Serialize) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);

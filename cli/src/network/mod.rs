@@ -17,7 +17,7 @@ use crate::args::{CreateNetwork, Network, PruneNetworks};
 use crate::client::{Client, Failure};
 use crate::{act, each, start};
 pub(crate) use format::Format;
-pub(crate) use inspect::pretty;
+pub(crate) use inspect::inspect;
 pub(crate) use time::rfc3339;
 
 pub(crate) fn dispatch(command: Network) -> Result<u8, Failure> {
@@ -28,7 +28,7 @@ pub(crate) fn dispatch(command: Network) -> Result<u8, Failure> {
         }
         Network::Ls(args) => list::networks(&Client::open()?, &args),
         Network::Inspect { names, format } => {
-            inspect::networks(&Client::open()?, &names, format.as_deref())
+            inspect::networks(&Client::open()?, names, format.as_deref())
         }
         Network::Connect(args) => act(Request::Connect {
             name: args.container,

@@ -260,18 +260,66 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_waits_to_be_sent_is_not_taken_for_a_clients_first_segment() {
-        let (_poll, mut user) = uplink();
+    /// An uplink with a published port, and where clients find it.
+    fn published() -> (mio::Poll, UserUplink, SocketAddr) {
+        let (poll, mut user) = uplink();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
+        let at = socket.local_addr().unwrap();
         let socket = HostSocket::from_fd(pontoon_packet::parse::protocol::TCP, socket.into());
-        let port = publication();
-        user.publish(vec![(port.clone(), socket)]).unwrap();
-        let Socket::Tcp(listener) = &user.listeners.get(0).unwrap().socket else {
-            panic!("a TCP port");
+        user.publish(vec![(publication(), socket)]).unwrap();
+        (poll, user, at)
+    }
+
+    #[test]
+    fn a_client_whose_last_connection_has_not_ended_waits_for_that() {
+        let (_poll, mut user, at) = published();
+        let _clients = [0, 1].map(|_| std::net::TcpStream::connect(at).unwrap());
+        user.listeners.note(0);
+        let mut arrivals = user.arrivals(Timestamp::ZERO);
+        let (again, last) = (arrivals.remove(1), arrivals.remove(0));
+        let id = ConnId {
+            slot: 3,
+            generation: 1,
         };
-        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!user.is_early(id, &last));
+        user.settle(id, last);
+
+        assert!(user.is_early(id, &again));
+        assert!(
+            !user.is_early(id, &arrival()),
+            "a datagram belongs to its flow"
+        );
+        user.postpone(Timestamp::ZERO, again);
+        assert_eq!(user.arrivals(Timestamp::ZERO).len(), 0);
+        let soon = user.poll_timeout().unwrap();
+        user.end(id);
+
+        let arrivals = user.arrivals(soon);
+        assert_eq!(arrivals.len(), 1);
+        assert!(!user.is_early(id, &arrivals[0]));
+    }
+
+    #[test]
+    fn a_client_that_waits_is_refused_when_its_port_goes() {
+        let (_poll, mut user, at) = published();
+        let mut client = std::net::TcpStream::connect(at).unwrap();
+        user.listeners.note(0);
+        let arrival = user.arrivals(Timestamp::ZERO).remove(0);
+        user.postpone(Timestamp::ZERO, arrival);
+
+        user.unpublish(&[publication().published]);
+
+        let end = io::Read::read(&mut client, &mut [0]).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(user.poll_timeout(), None);
+    }
+
+    #[test]
+    fn what_waits_to_be_sent_is_not_taken_for_a_clients_first_segment() {
+        let (_poll, mut user, at) = published();
+        let port = publication();
+        let client = std::net::TcpStream::connect(at).unwrap();
         let waits = datagram(port.published.target, port.published.target, b"waits").unwrap();
         user.arena.copy(&waits);
         user.listeners.note(0);

@@ -96,8 +96,8 @@ impl Control {
                 .request(request, &[net.as_fd()])
                 .map_err(broken)?;
         }
-        let mut networks = self.state.networks();
-        let gateways: Vec<IpAddr> = networks.by_ref().map(|n| n.gateway.into()).collect();
+        let networks = self.state.networks();
+        let gateways: Vec<IpAddr> = networks.map(|n| n.gateway.into()).collect();
         self.edit(now, "resolv.conf", |conf| {
             files::with_name_server(conf, |address| gateways.contains(&address), gateway)
         });
