@@ -208,6 +208,61 @@ fn a_container_has_its_own_network_and_the_users_files() {
     assert!(text.contains(&here.display().to_string()), "{text}");
 }
 
+/// The kernel's list of interfaces is the container's, and the control groups are still where programs look.
+#[test]
+fn sys_shows_the_containers_own_interfaces() {
+    let user = User::new("sysfs");
+    user.run(&["run", "-d", "--name", "box", "--", "sleep", "60"]);
+    let script = "ls /sys/class/net; ls /sys/fs/cgroup";
+    let groups = user.shell("ls /sys/fs/cgroup").output().expect("sh");
+    let groups = String::from_utf8(groups.stdout).expect("names");
+    let expected = format!("eth0\nlo\n{groups}");
+    let shared = ["run", "--rm", "--network", "container:box"];
+    for inside in [&["run", "--rm"][..], &["exec", "box"], &shared] {
+        let command = [inside, &["--", "sh", "-c", script]].concat();
+        assert_eq!(user.run(&command), expected, "{inside:?}");
+    }
+    let alone = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--",
+        "ls",
+        "/sys/class/net",
+    ];
+    assert_eq!(user.run(&alone), "lo\n");
+    user.run(&["shutdown"]);
+}
+
+/// Which engine a container is on is no part of its environment, however it was said.
+#[test]
+fn a_container_inherits_the_users_environment_and_none_of_pontoons() {
+    let user = User::new("environment");
+    let script = "echo ${PONTOON_INSTANCE-unset} $KEPT";
+    let run = |arguments: &[&str]| {
+        let mut command = user.command(&[arguments, &["--", "sh", "-c", script]].concat());
+        let output = command.env("KEPT", "kept").output().expect("pontoon");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let on = |arguments: &[&str]| run(&[&["--instance", "other"], arguments].concat());
+    user.run(&[
+        "--instance",
+        "other",
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "sleep",
+        "60",
+    ]);
+    assert_eq!(on(&["run", "--rm"]), "unset kept\n");
+    assert_eq!(on(&["exec", "box"]), "unset kept\n");
+    let asked = on(&["run", "--rm", "-e", "PONTOON_INSTANCE=mine"]);
+    assert_eq!(asked, "mine kept\n");
+    user.run(&["--instance", "other", "shutdown"]);
+}
+
 #[test]
 fn two_containers_reach_each_other_and_exec_enters_one() {
     let user = User::new("two");

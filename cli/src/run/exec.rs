@@ -11,7 +11,7 @@ use pontoon_engine::io::namespace::{Inside, enter};
 use pontoon_engine::io::process::Process;
 
 use super::watch::{self, fork_here};
-use super::{Failure, become_command};
+use super::{Failure, become_contained};
 use crate::args::Exec;
 use crate::client::Client;
 
@@ -53,7 +53,7 @@ fn become_inside(container: Pid, parent: Pid, command: &[String]) -> Result<u8, 
         return Ok(crate::OWN_ERROR);
     }
     SigSet::all().thread_unblock()?;
-    Ok(become_command(command, &[]))
+    Ok(become_contained(command, &[]))
 }
 
 /// Enters the namespaces of a container's first process.

@@ -16,7 +16,7 @@ use pontoon_engine::io::namespace::{
 use serde::{Deserialize, Serialize};
 
 use super::exec::enter_container;
-use super::{Becoming, become_command};
+use super::{Becoming, become_contained, sysfs};
 use crate::client::Failure;
 
 /// What the monitor tells the first process once it is plugged in.
@@ -65,7 +65,7 @@ pub(super) fn run(monitor: &Channel, home: &Home, becoming: &Becoming) -> Result
         return Ok(super::super::OWN_ERROR);
     }
     SigSet::all().thread_unblock()?;
-    Ok(become_command(&becoming.command, &becoming.environment))
+    Ok(become_contained(&becoming.command, &becoming.environment))
 }
 
 /// Goes where the command is to run. Returns the network and the mount namespace, unless they are the
@@ -93,6 +93,7 @@ fn make_namespaces(user: Option<&OwnedFd>) -> Result<(), Failure> {
     }
     new_network_namespace()?;
     make_mount_namespace()?;
+    sysfs::mount_anew();
     bring_loopback_up()?;
     set_sysctls();
     Ok(())

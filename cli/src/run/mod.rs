@@ -14,6 +14,7 @@ mod exec;
 mod files;
 mod first;
 mod monitor;
+mod sysfs;
 mod watch;
 
 use std::ffi::CString;
@@ -25,6 +26,7 @@ use std::process::Command;
 
 use pontoon_engine::control::api::{AttachSpec, Naming, NetworkMode, Reply, Request};
 use pontoon_engine::control::labels;
+use pontoon_engine::io::control::transport::INSTANCE;
 use pontoon_engine::io::namespace::{Inside, enter};
 
 use crate::args::{Host, Run, publish};
@@ -121,17 +123,26 @@ pub(crate) fn host(args: &Host) -> Result<u8, Failure> {
             net: Some(net.as_fd()),
         })?;
     }
-    Ok(become_command(&args.command, &[]))
+    Ok(become_command(&args.command, |_| {}))
+}
+
+/// Replaces this process by a container's command, in the user's environment but for what is Pontoon's
+/// own there; returns only the exit status for its failure.
+fn become_contained(command: &[String], environment: &[(String, String)]) -> u8 {
+    become_command(command, |next| {
+        let asked_for = environment.iter().map(|(name, value)| (name, value));
+        next.env_remove(INSTANCE).envs(asked_for);
+    })
 }
 
 /// Replaces this process by a command; returns only the exit status for its failure.
-fn become_command(command: &[String], environment: &[(String, String)]) -> u8 {
+fn become_command(command: &[String], settle: impl FnOnce(&mut Command)) -> u8 {
     let Some((program, arguments)) = command.split_first() else {
         return NOT_FOUND;
     };
     let mut next = Command::new(program);
-    next.args(arguments)
-        .envs(environment.iter().map(|(name, value)| (name, value)));
+    next.args(arguments);
+    settle(&mut next);
     let error = next.exec();
     eprintln!("pontoon: exec {}: {error}", program.escape_default());
     if error.kind() == std::io::ErrorKind::NotFound {
