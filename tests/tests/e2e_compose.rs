@@ -341,4 +341,75 @@ pontoon_tests::namespace_tests! {
         let error = project.refused("up -d");
         assert!(error.contains("order-first-1: ended with status 4"), "{error}");
     }
+
+    fn containers_without_networks_of_their_own_are_where_the_file_says {
+        let text = "services:\n  \
+                    front: {command: sleep 60}\n  \
+                    side: {command: sleep 60, network_mode: 'service:front'}\n  \
+                    guest: {command: sleep 60, network_mode: 'container:theirs'}\n  \
+                    alone: {command: sleep 60, network_mode: none}\n  \
+                    here: {command: sleep 60, network_mode: host}\n";
+        let project = Project::new("modes", text);
+        let error = project.refused("up -d");
+        assert!(error.contains("modes-guest-1: it is to be in the network namespace of theirs"), "{error}");
+        run_pontoon("run -d --name theirs sleep 60");
+        project.run("up -d");
+        let net = |name: &str| run_pontoon(&format!("exec {name} -- readlink /proc/self/ns/net"));
+        assert_eq!(net("modes-side-1"), net("modes-front-1"));
+        assert_eq!(net("modes-guest-1"), net("theirs"));
+        assert_eq!(net("modes-here-1"), sh("readlink /proc/self/ns/net"));
+        assert_eq!(run_pontoon("exec modes-alone-1 -- ls /sys/class/net"), "lo\n");
+        let again = project.run("up -d");
+        assert!(again.contains("modes: nothing changed"), "{again}");
+        // Its owner is another one now, and so it moves along.
+        run_pontoon("rm -f modes-front-1");
+        project.run("up -d");
+        assert_eq!(net("modes-side-1"), net("modes-front-1"));
+        project.run("down");
+        run_pontoon("rm -f theirs");
+        assert_nothing_left();
+    }
+
+    fn a_command_has_its_entrypoint_and_its_files_of_variables {
+        let text = "services:\n  \
+                    a:\n    entrypoint: [sh, -c, 'echo $$0 $$ONE $$TWO $${PONTOON_INSTANCE-none}']\n    \
+                    command: [said]\n    env_file: [one.env, {path: absent.env, required: false}]\n    \
+                    environment: {TWO: two}\n    restart: 'no'\n";
+        let project = Project::new("words", text);
+        let error = project.refused("up -d");
+        assert!(error.starts_with("pontoon: pontoon.yaml:5: services.a.env_file[0]: one.env: "), "{error}");
+        fs::write("/run/words/one.env", "# of a\nexport ONE='1 #' \nTWO=2\n").expect("a writable /run");
+        let status = project.in_foreground().wait().expect("own child");
+        assert!(status.success(), "{}", project.printed("err"));
+        assert!(project.printed("out").contains("a-1  | said 1 # two none\n"), "{}", project.printed("out"));
+        // Whatever became of the file, what it made can be taken away.
+        fs::remove_file("/run/words/one.env").expect("it is there");
+        project.run("down");
+        assert_nothing_left();
+    }
+
+    /// The same file, by two engines side by side.
+    fn up_and_down_are_of_the_engine_that_is_named {
+        let text = "services:\n  \
+                    a: {command: [sh, -c, 'echo on $${PONTOON_INSTANCE-none}; exec sleep 60']}\n  \
+                    b: {command: 'true', depends_on: [a]}\n  \
+                    c: {command: 'true', depends_on: {b: {condition: service_completed_successfully}}}\n";
+        let project = Project::new("by", text);
+        project.run("--instance other up -d");
+        let count = |instance: &str| listing(&format!("{instance} ps -a --json")).len();
+        assert_eq!(count("--instance other"), 3);
+        project.refused("ps");
+        project.run("up -d");
+        let again = project.run("--instance other up -d --json");
+        assert!(again.contains("Container by-a-1  Running"), "{again}");
+        project.run("--instance other down");
+        assert_eq!((count(""), count("--instance other")), (3, 0));
+        let mut up = project.in_foreground();
+        wait_for(|| project.printed("out").contains("a-1  | on none\n"), "its words");
+        send(&up, "INT");
+        assert_eq!(up.wait().expect("own child").code(), Some(130));
+        project.run("down");
+        assert_nothing_left();
+        run_pontoon("--instance other shutdown");
+    }
 }

@@ -1,17 +1,28 @@
 //! Reading a tree's fields: every fault with its line and path, unknown names refused.
 
+use std::io;
+
 use super::interpolate::interpolate;
 use super::yaml::{Fault, Node, Value};
 
-/// Values of variables, by name.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// What a file may refer to.
+pub(super) trait Surroundings {
+    /// The value of a variable.
+    fn variable(&self, name: &str) -> Option<String>;
+
+    /// The text of another file, by its path from this one's directory.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    fn file(&self, path: &str) -> io::Result<String>;
+}
 
 /// A value and where it stands.
 #[derive(Clone)]
 pub(super) struct Place<'a> {
     node: &'a Node,
     path: String,
-    environment: Environment<'a>,
+    surroundings: &'a dyn Surroundings,
 }
 
 /// A mapping whose entries are taken one by one.
@@ -22,11 +33,11 @@ pub(super) struct Table<'a> {
 
 impl<'a> Place<'a> {
     /// The whole file.
-    pub(super) fn root(node: &'a Node, environment: Environment<'a>) -> Self {
+    pub(super) fn root(node: &'a Node, surroundings: &'a dyn Surroundings) -> Self {
         Self {
             node,
             path: String::new(),
-            environment,
+            surroundings,
         }
     }
 
@@ -35,9 +46,9 @@ impl<'a> Place<'a> {
         self.node.line
     }
 
-    /// The value of a variable of the environment.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        (self.environment)(name)
+    /// What the file may refer to.
+    pub(super) fn surroundings(&self) -> &'a dyn Surroundings {
+        self.surroundings
     }
 
     /// What is wrong here.
@@ -63,9 +74,8 @@ impl<'a> Place<'a> {
     /// A text, its variables replaced.
     pub(super) fn text(&self) -> Result<String, Fault> {
         match &self.node.value {
-            Value::Text(text) => {
-                interpolate(text, self.environment).map_err(|what| self.fault(what))
-            }
+            Value::Text(text) => interpolate(text, &|name| self.surroundings.variable(name))
+                .map_err(|what| self.fault(what)),
             _ => Err(self.fault("expected a text")),
         }
     }
@@ -152,7 +162,7 @@ impl<'a> Place<'a> {
         Self {
             node,
             path: format!("{}{step}", self.path),
-            environment: self.environment,
+            surroundings: self.surroundings,
         }
     }
 }
@@ -163,6 +173,15 @@ impl<'a> Table<'a> {
         let nth = self.entries.iter().position(|(other, _)| *other == name)?;
         let (_, place) = self.entries.remove(nth);
         Some(place)
+    }
+
+    /// Refuses entries with these names, because of `why`.
+    pub(super) fn refuse(&self, names: &[&str], why: &str) -> Result<(), Fault> {
+        let mut entries = self.entries.iter();
+        match entries.find(|(name, _)| names.contains(name)) {
+            Some((_, place)) => Err(place.fault(why)),
+            None => Ok(()),
+        }
     }
 
     /// Takes an entry out and reads it.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pontoon_engine::control::name::check_name;
 use serde::Serialize;
 
-use super::fields::{Environment, Place};
+use super::fields::{Place, Surroundings};
 use super::network::network;
 use super::service::service;
 use super::yaml::{self, Fault};
@@ -49,8 +49,34 @@ pub(super) struct Service {
 pub(super) enum Joins {
     /// On the default bridge.
     Bridge,
+    /// On no network.
+    None,
+    /// Where the user is.
+    Host,
+    /// In the network namespace of another service's container.
+    Service(String),
+    /// In that of another container.
+    Container(String),
     /// On networks of the file; the first leads out.
     Networks(Vec<Join>),
+}
+
+impl Joins {
+    /// The networks of the file.
+    pub(super) fn declared(&self) -> &[Join] {
+        match self {
+            Self::Networks(joins) => joins,
+            _ => &[],
+        }
+    }
+
+    /// The service whose container's namespace it is.
+    pub(super) fn service(&self) -> Option<&str> {
+        match self {
+            Self::Service(name) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// A place on a network.
@@ -112,9 +138,9 @@ pub(super) const DEFAULT: &str = "default";
 ///
 /// # Errors
 /// The first field that is wrong, with its line.
-pub(super) fn read(text: &str, environment: Environment<'_>) -> Result<File, Fault> {
+pub(super) fn read(text: &str, surroundings: &dyn Surroundings) -> Result<File, Fault> {
     let tree = yaml::parse(text)?;
-    let mut table = Place::root(&tree, environment).table()?;
+    let mut table = Place::root(&tree, surroundings).table()?;
     // Compose ignores it as well.
     let _ = table.take("version");
     let name = table.read("name", project_name)?;
@@ -129,6 +155,19 @@ pub(super) fn read(text: &str, environment: Environment<'_>) -> Result<File, Fau
         }),
         _ => Err(Fault::new(1, "services", "expected at least one service")),
     }
+}
+
+/// Reads nothing but the name of a file's project, whatever else the file says.
+///
+/// # Errors
+/// It is not YAML, or the name cannot be one.
+pub(super) fn read_name(
+    text: &str,
+    surroundings: &dyn Surroundings,
+) -> Result<Option<String>, Fault> {
+    let tree = yaml::parse(text)?;
+    let mut table = Place::root(&tree, surroundings).table()?;
+    table.read("name", project_name)
 }
 
 fn each<'a, T>(

@@ -1,17 +1,33 @@
 //! What a file means, and what is refused.
 
+use std::io;
 use std::path::Path;
 
+use super::fields::Surroundings;
 use super::file::{Condition, read};
 use super::project::{Project, project};
 use super::yaml::Fault;
 
-fn variable(name: &str) -> Option<String> {
-    (name == "WHO").then(|| "me".to_owned())
+/// A directory with two files of variables, and an environment with one.
+pub(super) struct Here;
+
+impl Surroundings for Here {
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "WHO").then(|| "me".to_owned())
+    }
+
+    fn file(&self, path: &str) -> io::Result<String> {
+        match path {
+            "one.env" => Ok("A=1\nB=$WHO\nC=3 # not this\n".to_owned()),
+            "two.env" => Ok("B='2'\n".to_owned()),
+            "broken.env" => Ok("A=1\n\n=\n".to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }
 
 fn parsed(text: &str) -> Result<Project, Fault> {
-    let file = read(text, &variable)?;
+    let file = read(text, &Here)?;
     let name = file.name.clone().unwrap_or_else(|| "p".to_owned());
     project(&file, &name, Path::new("/here"))
 }
@@ -111,12 +127,56 @@ fn a_service_becomes_what_run_takes() {
 }
 
 #[test]
+fn entrypoint_comes_before_command_and_is_enough_alone() {
+    let run = |fields: &str| one(fields).unwrap().containers[0].run.command.clone();
+    assert_eq!(run("entrypoint: sh -c"), ["sh", "-c", "x"]);
+    let alone = parsed("services:\n  a: {entrypoint: [top, -b]}\n").unwrap();
+    assert_eq!(alone.containers[0].run.command, ["top", "-b"]);
+}
+
+#[test]
+fn variables_come_from_files_and_the_last_that_is_said_counts() {
+    let env = |fields: &str| one(fields).unwrap().containers[0].run.env.clone();
+    assert_eq!(env("env_file: one.env"), ["A=1", "B=me", "C=3"]);
+    let both = "env_file: [one.env, {path: two.env}, {path: none.env, required: false}]";
+    assert_eq!(env(both), ["A=1", "B=2", "C=3"]);
+    let own = format!("{both}\nenvironment: {{A: '0', D: '4', UNSET: }}");
+    assert_eq!(env(&own), ["A=0", "B=2", "C=3", "D=4"]);
+}
+
+#[test]
+fn modes_become_what_run_takes() {
+    let networks = |fields: &str| one(fields).unwrap().containers[0].run.join.network.clone();
+    for (mode, expected) in [
+        ("bridge", "bridge"),
+        ("none", "none"),
+        ("host", "host"),
+        ("container:theirs", "container:theirs"),
+    ] {
+        assert_eq!(networks(&format!("network_mode: {mode}")), [expected]);
+    }
+    assert!(one("network_mode: none").unwrap().networks.is_empty());
+    let text = "services:\n  a: {command: x, network_mode: 'service:b'}\n  b: {command: x}\n";
+    let project = parsed(text).unwrap();
+    let [owner, shares] = &project.containers[..] else {
+        panic!("{project:?}")
+    };
+    assert_eq!(owner.name, "p-b-1");
+    assert_eq!(shares.run.join.network, ["container:p-b-1"]);
+    assert_eq!(shares.within.as_deref(), Some("p-b-1"));
+    let needs = |c: &str| c == "pontoon.depends-on=p-b-1";
+    assert!(shares.run.join.label.iter().any(|label| needs(label)));
+}
+
+#[test]
 fn a_digest_tells_of_changes_and_of_nothing_else() {
     let config = |fields: &str| one(fields).unwrap().containers[0].config.clone();
     let before = config("hostname: a");
     assert_eq!(before, config("\nhostname: 'a' # as before"));
+    assert_eq!(before, config("hostname: a\nrestart: no"));
     for change in [
         "hostname: b",
+        "hostname: a\nenv_file: one.env",
         "hostname: a\nports: [80]",
         "hostname: a\nnetwork_mode: bridge",
     ] {
@@ -202,7 +262,73 @@ const FAULTS: &[(&str, usize, &str, &str)] = &[
         "network_mode: other",
         4,
         "services.web.network_mode",
-        "expected bridge",
+        "expected bridge, none, host",
+    ),
+    (
+        "network_mode: service:a/b",
+        4,
+        "services.web.network_mode",
+        "invalid name",
+    ),
+    (
+        "network_mode: service:db",
+        2,
+        "services.web.network_mode",
+        "db: no such service",
+    ),
+    (
+        "network_mode: service:web",
+        2,
+        "services.web.depends_on",
+        "wait for each other",
+    ),
+    (
+        "network_mode: host\nnetworks: [a]",
+        4,
+        "services.web.network_mode",
+        "not both",
+    ),
+    (
+        "network_mode: none\nports: [80]",
+        5,
+        "services.web.ports",
+        "not with network_mode: none",
+    ),
+    (
+        "hostname: a\nnetwork_mode: host",
+        4,
+        "services.web.hostname",
+        "not with network_mode: host",
+    ),
+    (
+        "restart: always",
+        4,
+        "services.web.restart",
+        "always: expected no",
+    ),
+    (
+        "healthcheck: {test: x}",
+        4,
+        "services.web.healthcheck",
+        "not supported",
+    ),
+    (
+        "env_file:\n  - one.env\n  - none.env",
+        6,
+        "services.web.env_file[1]",
+        "none.env: ",
+    ),
+    (
+        "env_file: broken.env",
+        4,
+        "services.web.env_file",
+        "broken.env:3: : expected NAME=VALUE",
+    ),
+    (
+        "env_file: {required: true}",
+        4,
+        "services.web.env_file",
+        "expected path:",
     ),
     (
         "depends_on: [db]",

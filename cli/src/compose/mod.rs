@@ -9,6 +9,8 @@
 //! a digest of what was asked for, which tells what a changed file changes.
 
 mod carry_out;
+mod difference;
+mod env_file;
 mod fields;
 mod file;
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod interpolate;
 mod interrupt;
 mod joins;
 mod lines;
+mod naming;
 mod network;
 mod order;
 mod plan;
@@ -89,7 +92,7 @@ pub(crate) fn up(args: &Up) -> Result<u8, Failure> {
 pub(crate) fn down(args: &Down) -> Result<u8, Failure> {
     let name = match &args.topology.project {
         Some(name) => name.clone(),
-        None => Source::find(args.topology.path())?.project(None)?.name,
+        None => Source::find(args.topology.path())?.name()?,
     };
     let Some(client) = Client::try_open()? else {
         eprintln!("{name}: nothing is there, no engine runs");

@@ -2,9 +2,9 @@
 
 use pontoon_engine::control::api::Labels;
 
+use super::difference::{Difference, Fate};
 use super::file::Condition;
-use super::order::order;
-use super::project::{CONFIG, DEPENDS_ON, PROJECT, Project, WantedContainer, WantedNetwork};
+use super::project::{Project, WantedContainer, WantedNetwork};
 use crate::args::{CreateNetwork, Run};
 
 /// What the engine has.
@@ -12,6 +12,13 @@ use crate::args::{CreateNetwork, Run};
 pub(super) struct Seen {
     pub(super) networks: Vec<SeenNetwork>,
     pub(super) containers: Vec<SeenContainer>,
+}
+
+impl Seen {
+    /// A container by its name.
+    pub(super) fn container(&self, name: &str) -> Option<&SeenContainer> {
+        self.containers.iter().find(|c| c.name == name)
+    }
 }
 
 /// A network that there is.
@@ -26,7 +33,11 @@ pub(super) struct SeenNetwork {
 /// A container that there is.
 #[derive(Clone, Debug)]
 pub(super) struct SeenContainer {
+    /// 64 digits.
+    pub(super) id: String,
     pub(super) name: String,
+    /// Name of its first network, or `container:` and the id of that whose namespace it shares.
+    pub(super) network: String,
     pub(super) labels: Labels,
     /// Its exit status, once it has ended.
     pub(super) exit_status: Option<i32>,
@@ -75,17 +86,6 @@ pub(super) struct Plan {
     pub(super) orphans: Vec<String>,
 }
 
-/// What becomes of a thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// There is none.
-    Made,
-    /// There is another one in its place.
-    Replaced,
-    /// It is there.
-    Kept,
-}
-
 /// What must be done for a project.
 ///
 /// # Errors
@@ -104,11 +104,7 @@ pub(super) fn up(project: Project, seen: &Seen, orphans: Orphans) -> Result<Plan
         .filter(|(_, fate)| **fate == Fate::Replaced)
         .map(|(network, _)| network.name.clone())
         .collect();
-    let containers = project.containers.iter().map(|container| {
-        let others = &project.containers;
-        difference.container(container, &replaced, others)
-    });
-    let containers: Vec<_> = containers.collect::<Result<_, _>>()?;
+    let containers = difference.containers(&project.containers, &replaced)?;
     let orphaned = difference.orphans(&project.containers);
     let mut gone: Vec<_> = project
         .containers
@@ -125,11 +121,8 @@ pub(super) fn up(project: Project, seen: &Seen, orphans: Orphans) -> Result<Plan
     let left = left.into_iter().flatten().map(|c| c.name.clone());
     let orphans = left.collect();
     let mut steps = difference.removals(|c| gone.contains(&c.name.as_str()));
-    steps.extend(
-        replaced
-            .into_iter()
-            .map(|name| Step::RemoveNetwork { name }),
-    );
+    let replaced = replaced.into_iter();
+    steps.extend(replaced.map(|name| Step::RemoveNetwork { name }));
     let made = project.networks.into_iter().zip(networks);
     steps.extend(made.filter_map(|(network, fate)| create(network, fate)));
     let started = project.containers.into_iter().zip(containers);
@@ -168,126 +161,4 @@ fn start(container: WantedContainer, fate: Fate) -> Vec<Step> {
     let run = Box::new(run);
     steps.push(Step::Start { name, run });
     steps
-}
-
-/// A project beside what there is.
-struct Difference<'a> {
-    seen: &'a Seen,
-    project: &'a str,
-}
-
-impl<'a> Difference<'a> {
-    fn is_ours(&self, labels: &Labels) -> bool {
-        labels.get(PROJECT).is_some_and(|name| name == self.project)
-    }
-
-    fn network(&self, wanted: &WantedNetwork) -> Result<Fate, String> {
-        let name = &wanted.name;
-        let seen = self.seen.networks.iter().find(|n| n.name == *name);
-        match (seen, &wanted.create) {
-            (None, Some(_)) => Ok(Fate::Made),
-            (Some(_), None) => Ok(Fate::Kept),
-            (None, None) => Err(format!(
-                "network {name}: it is external and not there; make it with `pontoon network create {name}`"
-            )),
-            (Some(seen), Some(_)) if !self.is_ours(&seen.labels) => Err(format!(
-                "network {name}: it is there and was not made by the project {}; say `external: true`, or \
-                 give another name:",
-                self.project
-            )),
-            (Some(seen), Some(_)) if has_config(&seen.labels, &wanted.config) => Ok(Fate::Kept),
-            (Some(_), Some(_)) => Ok(Fate::Replaced),
-        }
-    }
-
-    fn container(
-        &self,
-        wanted: &WantedContainer,
-        replaced: &[String],
-        others: &[WantedContainer],
-    ) -> Result<Fate, String> {
-        let name = &wanted.name;
-        let Some(seen) = self.seen.containers.iter().find(|c| c.name == *name) else {
-            return Ok(Fate::Made);
-        };
-        if !self.is_ours(&seen.labels) {
-            return Err(format!(
-                "container {name}: it is there and was not made by the project {}; remove it, or give \
-                 another container_name:",
-                self.project
-            ));
-        }
-        let is_moved = wanted.networks.iter().any(|n| replaced.contains(n));
-        // Somebody may have connected it by hand.
-        let networks = self.seen.networks.iter();
-        let mut moved = networks.filter(|n| replaced.contains(&n.name));
-        let is_moved = is_moved || moved.any(|n| n.containers.contains(name));
-        let is_needed = others
-            .iter()
-            .any(|other| other.after.contains(&(name.clone(), Condition::Completed)));
-        let is_done = match seen.exit_status {
-            None => true,
-            Some(status) => status == 0 && is_needed,
-        };
-        if !is_moved && is_done && has_config(&seen.labels, &wanted.config) {
-            Ok(Fate::Kept)
-        } else {
-            Ok(Fate::Replaced)
-        }
-    }
-
-    fn orphans(&self, wanted: &[WantedContainer]) -> Vec<&'a SeenContainer> {
-        let is_wanted = |name: &str| wanted.iter().any(|container| container.name == name);
-        let seen = self.seen.containers.iter();
-        seen.filter(|c| self.is_ours(&c.labels) && !is_wanted(&c.name))
-            .collect()
-    }
-
-    /// Checks that networks which are made anew have no containers but those that go.
-    fn check_free(&self, replaced: &[String], gone: &[&str]) -> Result<(), String> {
-        let networks = self.seen.networks.iter();
-        for network in networks.filter(|n| replaced.contains(&n.name)) {
-            let others = network.containers.iter();
-            let mut others = others.filter(|name| !gone.contains(&name.as_str()));
-            if let Some(other) = others.next() {
-                return Err(format!(
-                    "network {}: it was changed and must be made anew, but {other} is on it, which the file \
-                     does not have; remove that first",
-                    network.name
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends and forgets containers, each before those it depends on.
-    fn removals(&self, goes: impl Fn(&SeenContainer) -> bool) -> Vec<Step> {
-        let gone: Vec<_> = self.seen.containers.iter().filter(|c| goes(c)).collect();
-        let things: Vec<_> = gone
-            .iter()
-            .map(|c| (c.name.as_str(), needs(&c.labels)))
-            .collect();
-        // Labels are anybody's: those that make no sense give no order.
-        let ordered = order(&things).unwrap_or_else(|_| (0..gone.len()).collect());
-        let ordered = ordered.into_iter().rev().map(|nth| gone[nth]);
-        ordered.flat_map(removal).collect()
-    }
-}
-
-fn removal(container: &SeenContainer) -> impl Iterator<Item = Step> {
-    let name = container.name.clone();
-    let stop = container
-        .exit_status
-        .is_none()
-        .then(|| Step::Stop { name: name.clone() });
-    stop.into_iter().chain([Step::Remove { name }])
-}
-
-fn has_config(labels: &Labels, config: &str) -> bool {
-    labels.get(CONFIG).is_some_and(|seen| seen == config)
-}
-
-fn needs(labels: &Labels) -> Vec<&str> {
-    let needs = labels.get(DEPENDS_ON).map(|names| names.split(','));
-    needs.into_iter().flatten().collect()
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use pontoon_engine::control::api::{EndpointSpec, NetworkMode};
 use pontoon_engine::control::{labels, place};
 use proptest::prelude::*;
 
 use super::file::read;
+use super::file_tests::Here;
 use super::plan::{Orphans, Plan, Seen, SeenContainer, SeenNetwork, Step, down, up};
 use super::project::{DEPENDS_ON, PROJECT, Project, project};
 
@@ -44,13 +46,16 @@ fn text((networks, services): &Topology) -> String {
 }
 
 fn wanted(topology: &Topology) -> Project {
-    let file = read(&text(topology), &|_| None).unwrap();
+    let file = read(&text(topology), &Here).unwrap();
     project(&file, "p", Path::new("/")).unwrap()
 }
 
 /// The engine's part: what it refuses fails the test.
 #[derive(Clone, Default)]
-struct World(Seen);
+struct World {
+    seen: Seen,
+    started: usize,
+}
 
 impl World {
     fn carry_out(&mut self, steps: Vec<Step>) {
@@ -58,7 +63,7 @@ impl World {
     }
 
     fn container(&mut self, name: &str) -> &mut SeenContainer {
-        let found = self.0.containers.iter_mut().find(|c| c.name == name);
+        let found = self.seen.containers.iter_mut().find(|c| c.name == name);
         found.unwrap_or_else(|| panic!("no container {name}"))
     }
 
@@ -66,23 +71,23 @@ impl World {
         match step {
             Step::Stop { name } => {
                 assert_eq!(self.container(&name).exit_status.replace(143), None);
-                for network in &mut self.0.networks {
+                for network in &mut self.seen.networks {
                     network.containers.retain(|other| *other != name);
                 }
             }
             Step::Remove { name } => {
                 assert!(self.container(&name).exit_status.is_some(), "{name} runs");
-                self.0.containers.retain(|c| c.name != name);
+                self.seen.containers.retain(|c| c.name != name);
             }
             Step::RemoveNetwork { name } => {
                 let is_it = |n: &&SeenNetwork| n.name == name;
-                let network = self.0.networks.iter().find(is_it).expect("it is there");
+                let network = self.seen.networks.iter().find(is_it).expect("it is there");
                 assert!(network.containers.is_empty(), "{name} is in use");
-                self.0.networks.retain(|n| n.name != name);
+                self.seen.networks.retain(|n| n.name != name);
             }
             Step::CreateNetwork(args) => {
-                assert!(self.0.networks.iter().all(|n| n.name != args.name));
-                self.0.networks.push(SeenNetwork {
+                assert!(self.seen.networks.iter().all(|n| n.name != args.name));
+                self.seen.networks.push(SeenNetwork {
                     labels: labels::parse(&args.label).unwrap(),
                     name: args.name,
                     containers: Vec::new(),
@@ -90,7 +95,7 @@ impl World {
             }
             Step::Start { name, run } => {
                 assert!(
-                    self.0.containers.iter().all(|c| c.name != name),
+                    self.seen.containers.iter().all(|c| c.name != name),
                     "{name} is there"
                 );
                 let labels = labels::parse(&run.join.label).unwrap();
@@ -100,17 +105,14 @@ impl World {
                 for need in needs {
                     self.container(need);
                 }
-                for place in &run.join.network {
-                    let joined = place::parse(place).unwrap().network;
-                    let network = self.0.networks.iter_mut().find(|n| n.name == joined);
-                    let network = network.expect("its network is there");
-                    network.containers.push(name.clone());
-                }
-                let exit_status = None;
-                self.0.containers.push(SeenContainer {
+                self.started += 1;
+                let network = self.join(&name, &run.join.network);
+                self.seen.containers.push(SeenContainer {
+                    id: format!("id{}", self.started),
                     name,
+                    network,
                     labels,
-                    exit_status,
+                    exit_status: None,
                 });
             }
             Step::Await { .. } => {}
@@ -118,21 +120,41 @@ impl World {
         }
     }
 
+    /// Puts a container where it is to be; returns what is shown as its network.
+    fn join(&mut self, name: &str, told: &[String]) -> String {
+        let (mode, places) = place::join(told, EndpointSpec::default()).unwrap();
+        for place in &places {
+            let mut networks = self.seen.networks.iter_mut();
+            let network = networks.find(|n| n.name == place.network);
+            let network = network.expect("its network is there");
+            network.containers.push(name.to_owned());
+        }
+        if let NetworkMode::Container { name: owner } = mode {
+            let owner = self.container(&owner);
+            assert_eq!(owner.exit_status, None, "the owner runs");
+            return format!("container:{}", owner.id);
+        }
+        let first = places.into_iter().next();
+        first.map_or("none".to_owned(), |place| place.network)
+    }
+
     fn up(&mut self, topology: &Topology) -> Plan {
-        up(wanted(topology), &self.0, Orphans::Remove).unwrap()
+        up(wanted(topology), &self.seen, Orphans::Remove).unwrap()
     }
 
     /// A network and a container of others.
     fn with_others() -> Self {
         let labels = labels::parse(&[format!("{PROJECT}=other")]).unwrap();
         let mut world = Self::default();
-        world.0.networks.push(SeenNetwork {
+        world.seen.networks.push(SeenNetwork {
             name: "other".to_owned(),
             labels: labels.clone(),
             containers: vec!["theirs".to_owned()],
         });
-        world.0.containers.push(SeenContainer {
+        world.seen.containers.push(SeenContainer {
+            id: "id".to_owned(),
             name: "theirs".to_owned(),
+            network: "other".to_owned(),
             labels,
             exit_status: None,
         });
@@ -140,9 +162,9 @@ impl World {
     }
 
     fn names(&self) -> Vec<&str> {
-        let networks = self.0.networks.iter().map(|n| n.name.as_str());
+        let networks = self.seen.networks.iter().map(|n| n.name.as_str());
         networks
-            .chain(self.0.containers.iter().map(|c| c.name.as_str()))
+            .chain(self.seen.containers.iter().map(|c| c.name.as_str()))
             .collect()
     }
 }
@@ -202,7 +224,7 @@ proptest! {
         if ended < topology.1.len() {
             world.step(Step::Stop { name: format!("p-s{ended}-1") });
         }
-        let steps = down("p", &world.0);
+        let steps = down("p", &world.seen);
         world.carry_out(steps);
         prop_assert_eq!(world.names(), ["other", "theirs"]);
     }
@@ -211,7 +233,7 @@ proptest! {
 /// A project of one service, with these fields of a second file line.
 fn small(more: &str) -> Project {
     let text = format!("services:\n  a: {{command: x}}\n{more}");
-    let file = read(&text, &|_| None).unwrap();
+    let file = read(&text, &Here).unwrap();
     project(&file, "p", Path::new("/")).unwrap()
 }
 
@@ -223,17 +245,17 @@ fn what_others_made_stands_in_the_way() {
             .unwrap()
             .steps,
     );
-    for network in &mut world.0.networks {
+    for network in &mut world.seen.networks {
         network.labels.insert(PROJECT.to_owned(), "q".to_owned());
     }
-    let error = up(small(""), &world.0, Orphans::Leave).unwrap_err();
+    let error = up(small(""), &world.seen, Orphans::Leave).unwrap_err();
     assert!(
         error.contains("network p_default") && error.contains("external"),
         "{error}"
     );
-    world.0.networks.clear();
-    world.0.containers[0].labels.clear();
-    let error = up(small(""), &world.0, Orphans::Leave).unwrap_err();
+    world.seen.networks.clear();
+    world.seen.containers[0].labels.clear();
+    let error = up(small(""), &world.seen, Orphans::Leave).unwrap_err();
     assert!(error.contains("container p-a-1"), "{error}");
 }
 
@@ -246,15 +268,15 @@ fn an_external_network_must_be_there_and_is_left() {
         "{error}"
     );
     let mut world = World::default();
-    world.0.networks.push(SeenNetwork {
+    world.seen.networks.push(SeenNetwork {
         name: "lan".to_owned(),
         labels: labels::parse(&[]).unwrap(),
         containers: Vec::new(),
     });
-    let plan = up(small(file), &world.0, Orphans::Leave).unwrap();
+    let plan = up(small(file), &world.seen, Orphans::Leave).unwrap();
     world.carry_out(plan.steps);
     assert_eq!(world.names(), ["lan", "p-a-1"]);
-    let steps = down("p", &world.0);
+    let steps = down("p", &world.seen);
     world.carry_out(steps);
     assert_eq!(world.names(), ["lan"]);
 }
@@ -262,12 +284,12 @@ fn an_external_network_must_be_there_and_is_left() {
 #[test]
 fn orphans_are_told_of_or_removed() {
     let mut world = World::default();
-    let plan = up(small("  b: {command: x}\n"), &world.0, Orphans::Leave).unwrap();
+    let plan = up(small("  b: {command: x}\n"), &world.seen, Orphans::Leave).unwrap();
     world.carry_out(plan.steps);
-    let plan = up(small(""), &world.0, Orphans::Leave).unwrap();
+    let plan = up(small(""), &world.seen, Orphans::Leave).unwrap();
     assert_eq!(plan.orphans, ["p-b-1"]);
     assert!(!plan.steps.iter().any(Step::is_change));
-    let plan = up(small(""), &world.0, Orphans::Remove).unwrap();
+    let plan = up(small(""), &world.seen, Orphans::Remove).unwrap();
     assert!(plan.orphans.is_empty());
     world.carry_out(plan.steps);
     assert_eq!(world.names(), ["p_default", "p-a-1"]);
@@ -277,16 +299,16 @@ fn orphans_are_told_of_or_removed() {
 fn a_container_that_was_connected_by_hand_leaves_a_network_that_is_made_anew() {
     let mut world = World::default();
     let two = "  b: {command: x, network_mode: bridge}\n";
-    world.0.networks.push(SeenNetwork {
+    world.seen.networks.push(SeenNetwork {
         name: "bridge".to_owned(),
         labels: labels::parse(&[]).unwrap(),
         containers: Vec::new(),
     });
-    let plan = up(small(two), &world.0, Orphans::Leave).unwrap();
+    let plan = up(small(two), &world.seen, Orphans::Leave).unwrap();
     world.carry_out(plan.steps);
-    world.0.networks[1].containers.push("p-b-1".to_owned());
+    world.seen.networks[1].containers.push("p-b-1".to_owned());
     let changed = format!("{two}networks: {{default: {{mtu: 1400}}}}\n");
-    let plan = up(small(&changed), &world.0, Orphans::Leave).unwrap();
+    let plan = up(small(&changed), &world.seen, Orphans::Leave).unwrap();
     assert_eq!(started(&plan), ["p-a-1", "p-b-1"]);
     world.carry_out(plan.steps);
 }
@@ -294,11 +316,11 @@ fn a_container_that_was_connected_by_hand_leaves_a_network_that_is_made_anew() {
 #[test]
 fn a_network_with_somebody_elses_container_is_not_made_anew() {
     let mut world = World::default();
-    let plan = up(small(""), &world.0, Orphans::Leave).unwrap();
+    let plan = up(small(""), &world.seen, Orphans::Leave).unwrap();
     world.carry_out(plan.steps);
-    world.0.networks[0].containers.push("guest".to_owned());
+    world.seen.networks[0].containers.push("guest".to_owned());
     let changed = "networks: {default: {mtu: 1400}}\n";
-    let error = up(small(changed), &world.0, Orphans::Leave).unwrap_err();
+    let error = up(small(changed), &world.seen, Orphans::Leave).unwrap_err();
     assert!(
         error.contains("p_default") && error.contains("guest"),
         "{error}"
@@ -311,7 +333,7 @@ fn what_has_ended_runs_again_unless_its_end_was_waited_for() {
         "  b:\n    command: x\n    depends_on: {a: {condition: service_completed_successfully}}\n";
     for (more, status, again) in [("", 0, true), (waits, 0, false), (waits, 1, true)] {
         let mut world = World::default();
-        let plan = up(small(more), &world.0, Orphans::Leave).unwrap();
+        let plan = up(small(more), &world.seen, Orphans::Leave).unwrap();
         let awaits = plan
             .steps
             .iter()
@@ -322,8 +344,43 @@ fn what_has_ended_runs_again_unless_its_end_was_waited_for() {
             name: "p-a-1".to_owned(),
         });
         world.container("p-a-1").exit_status = Some(status);
-        let plan = up(small(more), &world.0, Orphans::Leave).unwrap();
+        let plan = up(small(more), &world.seen, Orphans::Leave).unwrap();
         let expected: &[&str] = if again { &["p-a-1"] } else { &[] };
         assert_eq!(started(&plan), expected, "{more} {status}");
     }
+}
+
+#[test]
+fn who_shares_a_namespace_is_made_anew_with_its_owner() {
+    let text = |command: &str| {
+        format!(
+            "  own: {{command: {command}}}\n  with: {{command: x, network_mode: 'service:own'}}\n"
+        )
+    };
+    let mut world = World::default();
+    let plan = up(small(&text("x")), &world.seen, Orphans::Leave).unwrap();
+    world.carry_out(plan.steps);
+    let again = up(small(&text("x")), &world.seen, Orphans::Leave).unwrap();
+    assert!(!again.steps.iter().any(Step::is_change));
+    let changed = up(small(&text("y")), &world.seen, Orphans::Leave).unwrap();
+    assert_eq!(started(&changed), ["p-own-1", "p-with-1"]);
+    world.carry_out(changed.steps);
+    // Somebody has started the owner anew by hand.
+    world.container("p-own-1").id = "another".to_owned();
+    let again = up(small(&text("y")), &world.seen, Orphans::Leave).unwrap();
+    assert_eq!(started(&again), ["p-with-1"]);
+}
+
+#[test]
+fn whose_namespace_is_shared_must_be_there() {
+    let text = "  with: {command: x, network_mode: 'container:theirs'}\n";
+    let mut world = World::default();
+    let error = up(small(text), &world.seen, Orphans::Leave).unwrap_err();
+    assert!(error.contains("theirs, which is not there"), "{error}");
+    world = World::with_others();
+    let plan = up(small(text), &world.seen, Orphans::Leave).unwrap();
+    world.carry_out(plan.steps);
+    let steps = down("p", &world.seen);
+    world.carry_out(steps);
+    assert_eq!(world.names(), ["other", "theirs"]);
 }

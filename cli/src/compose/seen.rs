@@ -29,6 +29,8 @@ fn network(view: NetworkView) -> SeenNetwork {
 
 fn container(view: ContainerView) -> SeenContainer {
     SeenContainer {
+        id: view.id,
+        network: view.network,
         name: view.name,
         labels: view.labels,
         exit_status: view.exit_status,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use pontoon_engine::control::labels;
 use pontoon_engine::control::name::check_name;
 
+use super::env_file::{env_files, set};
 use super::fields::{Place, Table};
 use super::file::{Condition, Service};
 use super::joins::joins;
@@ -16,16 +17,18 @@ use super::yaml::Fault;
 pub(super) fn service(name: &str, place: &Place<'_>) -> Result<Service, Fault> {
     let mut table = place.table()?;
     refuse_images(&mut table)?;
+    table.read("restart", never)?;
+    let networks = joins(&mut table)?;
     let service = Service {
         line: place.line(),
         name: name.to_owned(),
         container_name: table.read("container_name", named)?,
-        command: table.read("command", command)?.unwrap_or_default(),
-        environment: table.read("environment", environment)?.unwrap_or_default(),
+        command: whole_command(&mut table)?,
+        environment: environment(&mut table)?,
         working_dir: table.read("working_dir", Place::text)?,
         hostname: table.read("hostname", Place::text)?,
         mac_address: table.read("mac_address", Place::text)?,
-        networks: joins(&mut table)?,
+        networks,
         ports: table.read("ports", ports)?.unwrap_or_default(),
         depends_on: table.read("depends_on", depends_on)?.unwrap_or_default(),
         dns: table.read("dns", addresses)?.unwrap_or_default(),
@@ -36,7 +39,7 @@ pub(super) fn service(name: &str, place: &Place<'_>) -> Result<Service, Fault> {
     };
     table.finish(known_of_services)?;
     if service.command.is_empty() {
-        let what = "expected command: what to run on the host's files";
+        let what = "expected command: or entrypoint: what to run on the host's files";
         return Err(place.fault(what));
     }
     Ok(service)
@@ -59,12 +62,8 @@ fn known_of_services(key: &str) -> Option<&'static str> {
         "volumes" | "tmpfs" | "configs" | "secrets" => {
             Some("not supported: commands see the host's files as they are")
         }
-        "entrypoint" => Some("not supported: give the whole command in command:"),
-        "restart" | "deploy" | "healthcheck" => {
-            Some("not supported: a container ends with its command")
-        }
+        "deploy" | "healthcheck" => Some("not supported: a container ends with its command"),
         "expose" => Some("not supported: all ports are open within a network"),
-        "env_file" => Some("not supported: give environment:"),
         _ => None,
     }
 }
@@ -76,6 +75,13 @@ pub(super) fn named(place: &Place<'_>) -> Result<String, Fault> {
     Ok(name)
 }
 
+/// `entrypoint`, and `command` behind it.
+fn whole_command(table: &mut Table<'_>) -> Result<Vec<String>, Fault> {
+    let mut whole = table.read("entrypoint", command)?.unwrap_or_default();
+    whole.extend(table.read("command", command)?.unwrap_or_default());
+    Ok(whole)
+}
+
 fn command(place: &Place<'_>) -> Result<Vec<String>, Fault> {
     if place.is_list() {
         return place.texts();
@@ -84,17 +90,41 @@ fn command(place: &Place<'_>) -> Result<Vec<String>, Fault> {
     words::split(&text).map_err(|what| place.fault(what))
 }
 
+/// The variables of `env_file`, and those of `environment`, which win.
+fn environment(table: &mut Table<'_>) -> Result<Vec<(String, String)>, Fault> {
+    let mut variables = table.read("env_file", env_files)?.unwrap_or_default();
+    for (name, value) in table
+        .read("environment", own_variables)?
+        .unwrap_or_default()
+    {
+        set(&mut variables, name, value);
+    }
+    Ok(variables)
+}
+
 /// Variables; one without a value has that of the environment, and is not set when it has none.
-fn environment(place: &Place<'_>) -> Result<Vec<(String, String)>, Fault> {
+fn own_variables(place: &Place<'_>) -> Result<Vec<(String, String)>, Fault> {
     let pairs = place.pairs('=')?;
     if pairs.iter().any(|(name, _)| name.is_empty()) {
         return Err(place.fault("a variable without a name"));
     }
     let value = |(name, value): (String, Option<String>)| {
-        let value = value.or_else(|| place.variable(&name))?;
+        let value = value.or_else(|| place.surroundings().variable(&name))?;
         Some((name, value))
     };
     Ok(pairs.into_iter().filter_map(value).collect())
+}
+
+/// Only `no`: nothing starts a container again.
+fn never(place: &Place<'_>) -> Result<(), Fault> {
+    match place.text()?.as_str() {
+        "no" => Ok(()),
+        other => {
+            let shown = other.escape_default();
+            let what = format!("{shown}: expected no: a container ends with its command");
+            Err(place.fault(what))
+        }
+    }
 }
 
 /// Reads an address.

@@ -1,9 +1,11 @@
 //! The file: which it is, where it lies, and what project it is of.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{check_project, read};
+use super::fields::Surroundings;
+use super::file::{check_project, read, read_name};
 use super::project::{Project, project};
 use super::yaml::Fault;
 use crate::client::Failure;
@@ -38,18 +40,35 @@ impl Source {
 
     /// The project under the name that was given, the file's, or the directory's.
     pub(super) fn project(&self, named: Option<&str>) -> Result<Project, Failure> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let file = read(&self.text, &variable).map_err(|fault| self.broken(&fault))?;
-        let name = match named.or(file.name.as_deref()) {
-            Some(name) => name.to_owned(),
-            None => name_of(&self.directory),
-        };
-        check_project(&name).map_err(|what| Failure::own("--project", what))?;
+        let file = read(&self.text, self).map_err(|fault| self.broken(&fault))?;
+        let name = self.called(named.or(file.name.as_deref()))?;
         project(&file, &name, &self.directory).map_err(|fault| self.broken(&fault))
+    }
+
+    /// The project's name, whatever else the file says.
+    pub(super) fn name(&self) -> Result<String, Failure> {
+        let name = read_name(&self.text, self).map_err(|fault| self.broken(&fault))?;
+        self.called(name.as_deref())
+    }
+
+    fn called(&self, given: Option<&str>) -> Result<String, Failure> {
+        let name = given.map_or_else(|| name_of(&self.directory), str::to_owned);
+        check_project(&name).map_err(|what| Failure::own("--project", what))?;
+        Ok(name)
     }
 
     fn broken(&self, fault: &Fault) -> Failure {
         Failure::own(&format!("{}:{}", self.path.display(), fault.line), fault)
+    }
+}
+
+impl Surroundings for Source {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn file(&self, path: &str) -> io::Result<String> {
+        fs::read_to_string(self.directory.join(path))
     }
 }
 

@@ -1,98 +1,17 @@
-//! YAML as a tree that remembers its lines.
-//!
-//! Anchors, aliases and merge keys are resolved; tags and further documents are refused. Size, depth and
-//! the number of nodes after aliases are bounded.
+//! The parser's events, put together as a tree.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use saphyr_parser::{Event, ScalarStyle, Span};
 
-/// Largest file, in bytes.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+use super::{Fault, Node, Value};
+
 /// Most nodes, those of aliases included.
 const MAX_NODES: usize = 20_000;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 32;
 /// The key whose value's entries become the mapping's own, unless it has them.
 const MERGE: &str = "<<";
-
-/// What is wrong with a file, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// Line, from 1.
-    pub(super) line: usize,
-    /// Path of the field, as `services.web.ports`; empty for the file as a whole.
-    pub(super) field: String,
-    /// What is wrong, and what to do.
-    pub(super) what: String,
-}
-
-impl Fault {
-    /// `field` in this line is wrong because of `what`.
-    pub(super) fn new(line: usize, field: &str, what: impl Into<String>) -> Self {
-        Self {
-            line,
-            field: field.to_owned(),
-            what: what.into(),
-        }
-    }
-}
-
-/// Without the line, which stands beside the file's name.
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.field.as_str() {
-            "" => f.write_str(&self.what),
-            field => write!(f, "{field}: {}", self.what),
-        }
-    }
-}
-
-/// A value with its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    /// Line, from 1.
-    pub(super) line: usize,
-    /// What it is.
-    pub(super) value: Value,
-}
-
-/// A value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    /// Nothing, `~` or `null`.
-    Null,
-    /// Any other scalar, as it was written.
-    Text(String),
-    /// A sequence.
-    List(Vec<Node>),
-    /// A mapping, in the order of the file, each name once.
-    Map(Vec<(String, Node)>),
-}
-
-/// Reads the one document of a file.
-///
-/// # Errors
-/// It is not YAML, has a name twice, or exceeds a bound.
-pub(super) fn parse(text: &str) -> Result<Node, Fault> {
-    if text.len() > MAX_BYTES {
-        let what = format!("{} bytes: at most {MAX_BYTES}", text.len());
-        return Err(Fault::new(1, "", what));
-    }
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| not_yaml(&error))?;
-        builder.take(event, span)?;
-    }
-    let nothing = || Fault::new(1, "", "the file is empty; expected services:");
-    builder.root.ok_or_else(nothing)
-}
-
-fn not_yaml(error: &ScanError) -> Fault {
-    let what = format!("not YAML: {}", error.info());
-    Fault::new(error.marker().line(), "", what)
-}
 
 /// A collection whose end has not come yet.
 struct Open {
@@ -106,7 +25,7 @@ struct Open {
 
 /// Puts the parser's events together.
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
@@ -114,7 +33,13 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
+    /// The whole, once every event was taken; `None` of a file without any node.
+    pub(super) fn root(self) -> Option<Node> {
+        self.root
+    }
+
+    /// Takes the next event.
+    pub(super) fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
         let line = span.start.line();
         let tag = match &event {
             Event::Scalar(_, _, _, tag)
@@ -273,96 +198,6 @@ fn merge(merged: &mut Vec<(String, Node)>, line: usize, node: Node) -> Result<()
         Value::Null | Value::Text(_) => {
             let what = "<< takes a mapping or a list of mappings";
             Err(Fault::new(line, "", what))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A tree in one line, to compare.
-    fn shown(node: &Node) -> String {
-        let line = node.line;
-        match &node.value {
-            Value::Null => format!("{line}~"),
-            Value::Text(text) => format!("{line}{text:?}"),
-            Value::List(list) => {
-                format!("[{}]", list.iter().map(shown).collect::<Vec<_>>().join(" "))
-            }
-            Value::Map(entries) => {
-                let entry = |(name, node): &(String, Node)| format!("{name}:{}", shown(node));
-                let entries: Vec<_> = entries.iter().map(entry).collect();
-                format!("{{{}}}", entries.join(" "))
-            }
-        }
-    }
-
-    #[test]
-    fn values_know_their_lines_and_stay_as_they_were_written() {
-        let text = "a: 022:80\nb:\n  - 'null'\n  - null\n  - {c: \"x\"}\n";
-        let tree = parse(text).unwrap();
-        assert_eq!(shown(&tree), "{a:1\"022:80\" b:[3\"null\" 4~ {c:5\"x\"}]}");
-    }
-
-    #[test]
-    fn anchors_and_merge_keys_are_resolved() {
-        let text = "x: &x {a: 1, b: 2}\ny:\n  b: 3\n  <<: *x\nz: *x\n";
-        let tree = parse(text).unwrap();
-        assert_eq!(
-            shown(&tree),
-            "{x:{a:1\"1\" b:1\"2\"} y:{b:3\"3\" a:1\"1\"} z:{a:1\"1\" b:1\"2\"}}"
-        );
-    }
-
-    #[test]
-    fn what_is_refused_is_refused_with_its_line() {
-        let deep = format!("a: {}{}", "[".repeat(40), "]".repeat(40));
-        let laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned()
-            + &(1..9)
-                .map(|n| {
-                    format!(
-                        "a{n}: &a{n} [{}]\n",
-                        vec![
-                            format!(
-                                "*a{}",
-                                if n == 1 {
-                                    String::new()
-                                } else {
-                                    (n - 1).to_string()
-                                }
-                            );
-                            10
-                        ]
-                        .join(", ")
-                    )
-                })
-                .collect::<String>();
-        for (text, line, what) in [
-            ("", 1, "empty"),
-            ("a: 1\nb: 2\na: 3\n", 3, "a is there twice"),
-            ("a: 1\nb: [\n", 3, "not YAML"),
-            ("a: !x 1\n", 1, "tags"),
-            ("a: 1\n---\nb: 1\n", 2, "second document"),
-            ("a: 1\n[b]: 2\n", 2, "expected a name"),
-            ("a:\n  <<: 3\n", 2, "<< takes"),
-            (deep.as_str(), 1, "nested"),
-            (laughs.as_str(), 5, "more than"),
-        ] {
-            let fault = parse(text).unwrap_err();
-            assert!(fault.what.contains(what), "{text}: {fault}");
-            assert_eq!(fault.line, line, "{text}: {fault}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in "[-a-c:&*<{}\\[\\]!'\"|> \n#,?%@`]{0,60}") {
-            if let Err(fault) = parse(&text) {
-                prop_assert!(fault.line <= text.lines().count() + 1, "{fault}");
-            }
         }
     }
 }
