@@ -1,14 +1,18 @@
 //! What the owner of a port may claim to be.
 
-use core::net::{IpAddr, Ipv6Addr};
+mod dhcp;
+mod discovery;
 
-use pontoon_packet::parse::protocol;
+use core::net::IpAddr;
+
+use pontoon_packet::parse::ethertype;
 use pontoon_packet::{Arp, Facts, Ip, L3, L4, MacAddr};
 
 use crate::Refusal;
+use discovery::{Message, icmpv6};
 
 /// Checks the sources of every frame that comes in by a port: Ethernet, IP (also inside VLAN tags),
-/// ARP, neighbour discovery; and that nobody plays router or DHCP server.
+/// ARP, neighbour discovery; and that nobody plays router or DHCP server, or hides what it says.
 ///
 /// The bindings are made when the port is plugged in and do not change. Besides the addresses it was
 /// given, a port owns the link-local IPv6 address that Linux makes of its hardware address (RFC 4291
@@ -23,7 +27,7 @@ impl Guard {
     /// A guard that lets only `mac` and `addresses` through as sources.
     pub fn new(mac: MacAddr, addresses: &[IpAddr]) -> Self {
         let mut addresses = addresses.to_vec();
-        addresses.push(link_local(mac).into());
+        addresses.push(discovery::link_local(mac).into());
         Self { mac, addresses }
     }
 
@@ -38,6 +42,9 @@ impl Guard {
         match &facts.l3 {
             L3::Arp(arp) => self.check_arp(arp),
             L3::Ip(ip) => self.check_ip(frame, ip),
+            L3::Other if hides_in_snap(&frame[facts.l3_start..], facts.ethertype) => {
+                Err(Refusal::SnapEncapsulated)
+            }
             L3::Other => Ok(()),
         }
     }
@@ -52,18 +59,35 @@ impl Guard {
     }
 
     fn check_ip(&self, frame: &[u8], ip: &Ip) -> Result<(), Refusal> {
-        if plays_router(ip) {
+        if discovery::plays_router(ip) {
             return Err(Refusal::RouterAdvertisement);
         }
-        if plays_dhcp_server(frame, ip) {
+        if dhcp::plays_server(frame, ip) {
             return Err(Refusal::DhcpServer);
         }
         if !self.owns(ip.src) && !is_not_yet_configured(ip) {
             return Err(Refusal::SpoofedIp);
         }
-        match advertised(frame, ip) {
-            Some(target) if !self.owns(target.into()) => Err(Refusal::SpoofedNeighbour),
-            _ => Ok(()),
+        match Message::read(frame, ip) {
+            Some(message) => self.check_discovery(ip.src, &message),
+            None => Ok(()),
+        }
+    }
+
+    /// Who advertises an address owns it, and so does who asks for it from `::`, which says that it is
+    /// about to be taken (RFC 4862 §5.4.3). The hardware address that goes along is the port's, as in ARP.
+    fn check_discovery(&self, src: IpAddr, message: &Message<'_>) -> Result<(), Refusal> {
+        let owned = match message.kind {
+            icmpv6::NEIGHBOUR_SOLICITATION if !src.is_unspecified() => true,
+            icmpv6::NEIGHBOUR_SOLICITATION | icmpv6::NEIGHBOUR_ADVERTISEMENT => message
+                .target()
+                .is_some_and(|target| self.owns(target.into())),
+            _ => true,
+        };
+        if owned && message.hardware_addresses().all(|mac| mac == self.mac) {
+            Ok(())
+        } else {
+            Err(Refusal::SpoofedNeighbour)
         }
     }
 
@@ -72,77 +96,18 @@ impl Guard {
     }
 }
 
-/// The link-local address with the interface identifier made of `mac` (modified EUI-64).
-fn link_local(mac: MacAddr) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([
-        0xfe,
-        0x80,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ])
-}
-
-/// ICMPv6 types (RFC 4861, RFC 3810).
-mod icmpv6 {
-    pub(super) const ROUTER_SOLICITATION: u8 = 133;
-    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
-    pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
-    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-    pub(super) const REDIRECT: u8 = 137;
-    pub(super) const MULTICAST_LISTENER_REPORT: u8 = 143;
-}
-
-/// ICMPv6 router advertisement and redirect; a fragment of ICMPv6, or one that goes on with an
-/// extension header (0, 43, 44, 60), could hide one (RFC 6980, RFC 7113), and
-/// neighbour discovery is never fragmented.
-fn plays_router(ip: &Ip) -> bool {
-    let router = [icmpv6::ROUTER_ADVERTISEMENT, icmpv6::REDIRECT];
-    match ip.l4 {
-        L4::Icmp(icmp) => ip.src.is_ipv6() && router.contains(&icmp.kind),
-        L4::Fragment => {
-            ip.src.is_ipv6() && matches!(ip.protocol, protocol::ICMPV6 | 0 | 43 | 44 | 60)
-        }
-        L4::Tcp(_) | L4::Udp(_) | L4::Other => false,
-    }
-}
-
-/// Sends from a DHCP server's port, in one piece or in several: the first fragment holds the ports.
-fn plays_dhcp_server(frame: &[u8], ip: &Ip) -> bool {
-    let server: u16 = if ip.src.is_ipv4() { 67 } else { 547 };
-    match ip.l4 {
-        L4::Udp(udp) => udp.src_port == server,
-        L4::Fragment if ip.protocol == protocol::UDP => {
-            let first = ip.fragment.is_some_and(|part| part.offset == 0);
-            let port = frame.get(ip.l4_start()..ip.l4_start() + 2);
-            first && port == Some(&server.to_be_bytes())
-        }
-        L4::Tcp(_) | L4::Icmp(_) | L4::Fragment | L4::Other => false,
-    }
-}
-
-/// The address that a neighbour advertisement is about (RFC 4861 §4.4); unspecified when it is cut
-/// off, which nobody owns.
-fn advertised(frame: &[u8], ip: &Ip) -> Option<Ipv6Addr> {
-    match ip.l4 {
-        L4::Icmp(icmp) if ip.src.is_ipv6() && icmp.kind == icmpv6::NEIGHBOUR_ADVERTISEMENT => {
-            let target = frame[ip.l4_start() + 8..ip.end()].first_chunk::<16>();
-            Some(target.map_or(Ipv6Addr::UNSPECIFIED, |bytes| (*bytes).into()))
-        }
-        _ => None,
-    }
+/// IP or ARP behind an 802.2 SNAP header (RFC 1042), which some receivers take for the same as behind
+/// an EtherType, also with tags in between (CVE-2021-27854, CVE-2021-27862).
+fn hides_in_snap(payload: &[u8], length: u16) -> bool {
+    const LARGEST_LENGTH: u16 = 1535;
+    let [0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, high, low, ..] = *payload else {
+        return false;
+    };
+    let hidden = matches!(
+        u16::from_be_bytes([high, low]),
+        ethertype::IPV4 | ethertype::ARP | ethertype::IPV6 | ethertype::VLAN | ethertype::QINQ
+    );
+    length <= LARGEST_LENGTH && hidden
 }
 
 /// The source of hosts that have no address yet: a DHCP client's 0.0.0.0, and `::` in what a host
@@ -155,7 +120,7 @@ fn is_not_yet_configured(ip: &Ip) -> bool {
     ];
     ip.src.is_unspecified()
         && match ip.l4 {
-            L4::Udp(udp) => ip.src.is_ipv4() && udp.src_port == 68,
+            L4::Udp(udp) => ip.src.is_ipv4() && udp.src_port == dhcp::CLIENT,
             L4::Icmp(icmp) => ip.src.is_ipv6() && before_an_address.contains(&icmp.kind),
             L4::Tcp(_) | L4::Fragment | L4::Other => false,
         }

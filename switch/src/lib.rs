@@ -46,10 +46,13 @@ pub enum Refusal {
     SpoofedIp,
     /// Guard: the ARP sender is not the port's.
     SpoofedArp,
-    /// Guard: a neighbour advertisement about an address that is not the port's (RFC 4861).
+    /// Guard: neighbour discovery that claims an address, or names a hardware address, that is not the
+    /// port's (RFC 4861).
     SpoofedNeighbour,
     /// Guard: only the gateway may send router advertisements (RFC 6105).
     RouterAdvertisement,
     /// Guard: only the gateway may answer DHCP.
     DhcpServer,
+    /// Guard: IP or ARP behind an 802.2 SNAP header (RFC 1042), where it is not looked into.
+    SnapEncapsulated,
 }

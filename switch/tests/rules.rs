@@ -167,7 +167,7 @@ fn an_advertisement_that_is_cut_off_is_refused() {
 fn a_dhcp_server_cannot_hide_in_fragments() {
     let from = |port: u16, offset: u16| {
         let mut payload = port.to_be_bytes().to_vec();
-        payload.extend([0, 68, 0, 32, 0, 0]);
+        payload.extend([0, 69, 0, 32, 0, 0]);
         Packet::ethernet(mac(1), mac(2))
             .ipv4(Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::BROADCAST)
             .protocol(17)
@@ -217,4 +217,90 @@ fn isolated_members_are_reached_by_the_gateway_and_the_host() {
     assert_eq!(s.all_ports().count(), 4, "the gateway's own floods");
     let to_gateway = s.forward(T0, PortId(1), &frame(mac(1), GATEWAY));
     assert_eq!(to_gateway, Forward::Local);
+}
+
+#[test]
+fn a_dhcp_server_is_known_by_its_clients_port_too() {
+    let ends = |from, to| {
+        Packet::ethernet(mac(1), mac(2))
+            .ipv4(Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::BROADCAST)
+            .udp(from, to)
+    };
+    let six = |from, to| {
+        Packet::ethernet(mac(1), mac(2))
+            .ipv6(OWN_LINK_LOCAL, "ff02::1".parse().unwrap())
+            .udp(from, to)
+    };
+    for server in [ends(67, 68), ends(67, 1067), ends(1234, 68)] {
+        assert_eq!(verdict(&guard(), &server), Err(Refusal::DhcpServer));
+    }
+    for server in [six(547, 546), six(547, 1067), six(1234, 546)] {
+        assert_eq!(verdict(&guard(), &server), Err(Refusal::DhcpServer));
+    }
+    for other in [ends(68, 67), six(546, 547), ends(547, 546), six(67, 68)] {
+        assert_eq!(verdict(&guard(), &other), Ok(()));
+    }
+    let fragment = ends(0, 0).protocol(17).fragment(0, true);
+    let first = fragment.payload(&[4, 210, 0, 68, 0, 32, 0, 0]);
+    assert_eq!(verdict(&guard(), &first), Err(Refusal::DhcpServer));
+}
+
+#[test]
+fn who_asks_for_an_address_without_having_one_is_about_to_take_it() {
+    let victim: Ipv6Addr = "fe80::ff:fe00:102".parse().unwrap();
+    let probe = discovery(Ipv6Addr::UNSPECIFIED, 135, victim);
+    assert_eq!(verdict(&guard(), &probe), Err(Refusal::SpoofedNeighbour));
+}
+
+#[test]
+fn neighbour_discovery_names_no_hardware_address_but_the_ports() {
+    let own = OWN_LINK_LOCAL;
+    let message = |kind, target: Option<Ipv6Addr>, options: &[u8]| {
+        let mut bytes = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend(target.map(|t| t.octets()).into_iter().flatten());
+        bytes.extend(options);
+        Packet::ethernet(mac(1), mac(2))
+            .ipv6(own, "ff02::1".parse().unwrap())
+            .protocol(58)
+            .payload(&bytes)
+    };
+    let named = |kind, n| [&[kind, 1][..], &mac(n).0].concat();
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    let behind = |n| [&nonce[..], &named(1, n)].concat();
+    for (kind, target) in [(133, None), (135, Some(own)), (136, Some(own))] {
+        for good in [named(1, 1), named(2, 1), behind(1), vec![1, 0, 9], vec![1]] {
+            assert_eq!(verdict(&guard(), &message(kind, target, &good)), Ok(()));
+        }
+        for bad in [named(1, 2), named(2, 2), behind(2)] {
+            let found = verdict(&guard(), &message(kind, target, &bad));
+            assert_eq!(found, Err(Refusal::SpoofedNeighbour), "{kind} {bad:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_guarded_hides_behind_a_snap_header() {
+    let snap = |head: [u8; 8]| {
+        let payload = [&head[..], &[0x45; 40]].concat();
+        let length = payload.len() as u16;
+        let plain = Packet::ethernet(mac(1), mac(2)).ethertype(length);
+        [plain.clone(), plain.vlan(0)].map(|packet| packet.payload(&payload))
+    };
+    for inner in [0x0800, 0x0806, 0x86dd, 0x8100, 0x88a8_u16] {
+        for organisation in [0, 0xf8] {
+            let [high, low] = inner.to_be_bytes();
+            for packet in snap([0xaa, 0xaa, 3, 0, 0, organisation, high, low]) {
+                let found = verdict(&guard(), &packet);
+                assert_eq!(found, Err(Refusal::SnapEncapsulated), "{inner:#x}");
+            }
+        }
+    }
+    let carried = [
+        [0xaa, 0xaa, 3, 8, 0, 7, 0x80, 0x9b],
+        [0x42, 0x42, 3, 0, 0, 0, 8, 0],
+        [0xaa, 0xaa, 3, 0, 0, 0, 0x88, 0xb5],
+    ];
+    for packet in carried.into_iter().flat_map(snap) {
+        assert_eq!(verdict(&guard(), &packet), Ok(()));
+    }
 }

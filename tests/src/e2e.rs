@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 mod aftermath;
 pub mod containers;
+mod kernel;
 pub mod names;
 pub mod process;
 mod user;

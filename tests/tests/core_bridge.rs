@@ -1,5 +1,6 @@
 //! The bridge, its guard and the gateway on the pure core: whole frames in, whole frames out.
 
+use core::net::Ipv6Addr;
 use std::time::Duration;
 
 use pontoon_engine::config::Guarding;
@@ -199,46 +200,132 @@ fn a_super_frame_of_absurdly_many_segments_goes_nowhere() {
     assert_eq!(lab.drops("route.TooManySegments"), 3);
 }
 
-#[test]
-fn the_guard_stops_what_the_owner_may_not_claim_and_lets_it_pass_when_off() {
+/// What the owner of C1's port may not say, by the reason for which it is dropped.
+fn lies() -> Vec<(&'static str, Vec<u8>)> {
     let own = mac(C1);
-    let arp_claim = |sender: MacAddr, claimed| Arp {
+    let ip = |src, dst: [u8; 4]| Packet::ethernet(own, mac(C2)).ipv4(src, dst.into());
+    let [first, second] = [(addr(C1), 0), (addr(C3), 8)].map(|(src, offset)| {
+        let part = ip(src, addr(C2).octets()).protocol(17);
+        part.fragment(offset, offset == 0)
+            .payload(&[0, 67, 0, 68, 0, 24, 0, 0])
+    });
+    let claim = Arp {
         operation: arp::REPLY,
-        sender_mac: sender,
-        sender_ip: claimed,
+        sender_mac: own,
+        sender_ip: GATEWAY,
         target_mac: mac(C2),
         target_ip: addr(C2),
     };
-    let ip = |src, dst: [u8; 4]| Packet::ethernet(own, mac(C2)).ipv4(src, dst.into());
-    let ra = Packet::ethernet(own, mac(C2))
-        .ipv6("fe80::1".parse().unwrap(), "ff02::1".parse().unwrap())
-        .icmp(134, 0, [0; 4])
-        .build();
-    let cases = [
+    let mut stolen = build::arp(&Arp {
+        sender_mac: mac(C3),
+        sender_ip: addr(C1),
+        ..claim
+    });
+    stolen[6..12].copy_from_slice(&own.0);
+    let spoofed = ip(addr(C3), addr(C2).octets()).udp(1, 2);
+    let snap = [0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd];
+    let mut lies = vec![
         ("SpoofedMac", plain(stranger(1), mac(C2))),
-        (
-            "SpoofedIp",
-            ip(addr(C3), addr(C2).octets()).udp(1, 2).build(),
-        ),
-        (
-            "SpoofedIp",
-            ip(addr(C3), addr(C2).octets()).vlan(7).udp(1, 2).build(),
-        ),
-        ("SpoofedArp", build::arp(&arp_claim(own, GATEWAY))),
+        ("SpoofedIp", spoofed.clone().build()),
+        ("SpoofedIp", spoofed.vlan(7).build()),
+        ("SpoofedIp", second.build()),
+        ("SpoofedArp", build::arp(&claim)),
+        ("SpoofedArp", stolen),
         (
             "DhcpServer",
-            ip(addr(C1), addr(C2).octets()).udp(67, 68).build(),
+            ip(addr(C1), addr(C2).octets()).udp(67, 1067).build(),
         ),
-        ("RouterAdvertisement", ra),
+        ("DhcpServer", ip(addr(C1), [255; 4]).udp(1234, 68).build()),
+        ("DhcpServer", first.build()),
+        (
+            "SnapEncapsulated",
+            Packet::ethernet(own, mac(C2))
+                .ethertype(8)
+                .payload(&snap)
+                .build(),
+        ),
     ];
+    lies.extend(lies_of_discovery());
+    lies
+}
+
+/// The same of IPv6: what no container may advertise, however it is wrapped.
+fn lies_of_discovery() -> Vec<(&'static str, Vec<u8>)> {
+    let own: Ipv6Addr = "fe80::42:acff:fe12:2".parse().expect("an address");
+    let victim: Ipv6Addr = "fe80::42:acff:fe12:3".parse().expect("an address");
+    let message = |src, protocol: u8, head: &[u8], body: &[u8]| {
+        Packet::ethernet(mac(C1), mac(C2))
+            .ipv6(src, "ff02::1".parse().expect("an address"))
+            .protocol(protocol)
+            .payload(&[head, body].concat())
+            .build()
+    };
+    let about =
+        |kind, target: Ipv6Addr| [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+    let advertisement = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let options = [58, 0, 1, 4, 0, 0, 0, 0];
+    let (part, options_in_parts) = ([58, 0, 0, 1, 0, 0, 0, 1], [60, 0, 0, 1, 0, 0, 0, 1]);
+    let doubled = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &options].concat();
+    vec![
+        ("RouterAdvertisement", message(own, 58, &[], &advertisement)),
+        (
+            "RouterAdvertisement",
+            message(own, 0, &options, &advertisement),
+        ),
+        (
+            "RouterAdvertisement",
+            message(own, 60, &options, &advertisement),
+        ),
+        (
+            "RouterAdvertisement",
+            message(own, 0, &doubled, &advertisement),
+        ),
+        (
+            "RouterAdvertisement",
+            message(own, 44, &part, &advertisement),
+        ),
+        (
+            "RouterAdvertisement",
+            message(own, 44, &options_in_parts, &options),
+        ),
+        (
+            "RouterAdvertisement",
+            message(own, 58, &[], &about(137, victim)),
+        ),
+        (
+            "SpoofedNeighbour",
+            message(own, 58, &[], &about(136, victim)),
+        ),
+        (
+            "SpoofedNeighbour",
+            message(own, 0, &options, &about(136, victim)),
+        ),
+        (
+            "SpoofedNeighbour",
+            message(Ipv6Addr::UNSPECIFIED, 58, &[], &about(135, victim)),
+        ),
+        ("SpoofedIp", message(victim, 58, &[], &about(136, victim))),
+    ]
+}
+
+fn dropped(lab: &Lab, port: PortId) -> u64 {
+    let ports = lab.datapath.stats().ports;
+    let own = ports.iter().find(|(number, _)| *number == port.0);
+    own.expect("a port").1.dropped
+}
+
+#[test]
+fn the_guard_stops_what_the_owner_may_not_claim_and_lets_it_pass_when_off() {
     let mut guarded = Lab::new();
     let mut open = with_free_port();
-    for (reason, frame) in &cases {
+    for (sent, (reason, frame)) in (1..).zip(lies()) {
         let before = guarded.drops(&format!("bridge.{reason}"));
-        assert_eq!(guarded.send(C1, frame), [], "{reason}");
-        assert_eq!(guarded.drops(&format!("bridge.{reason}")), before + 1);
+        assert_eq!(guarded.send(C1, &frame), [], "{reason}");
+        let counted = guarded.drops(&format!("bridge.{reason}"));
+        assert_eq!(counted, before + 1, "{reason}");
+        assert_eq!((dropped(&guarded, C1), dropped(&guarded, C2)), (sent, 0));
         let mut frame = frame.clone();
-        if frame[6..12] == own.0 {
+        if frame[6..12] == mac(C1).0 {
             frame[6..12].copy_from_slice(&stranger(3).0);
         }
         assert!(!open.send(FREE, &frame).is_empty(), "the twin of {reason}");
