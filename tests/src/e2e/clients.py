@@ -19,7 +19,7 @@ class Api:
         client.connect(self.path)
         return client
 
-    def ask(self, method, target, body=None):
+    def ask(self, method, target, body=None, fds=()):
         """Asks on a connection of its own until there is a place for it. Status and JSON."""
         text = b"" if body is None else json.dumps(body).encode()
         kind = b"" if body is None else b"Content-Type: application/json\r\n"
@@ -28,7 +28,8 @@ class Api:
         while True:
             try:
                 with self.connect() as client:
-                    client.sendall(line.encode() + kind + b"\r\n" + text)
+                    data = line.encode() + kind + b"\r\n" + text
+                    socket.send_fds(client, [data], fds) if fds else client.sendall(data)
                     status, _, answer = read(client)
                 if status != 503:
                     return status, answer
