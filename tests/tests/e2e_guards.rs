@@ -1,7 +1,7 @@
 //! End to end: what a container may not say of itself. Tests are named after the checks they show. Each attack
 //! is shown to work where it is not stopped: from a port without guard, or on a bridge of the kernel's.
 
-use pontoon_tests::e2e::{Lab, sh};
+use pontoon_tests::e2e::{Lab, run_pontoon, sh};
 
 /// No form of an attack gets past the guard; every form arrives without it.
 fn guarded(lab: &Lab, forms: &str) {
@@ -154,5 +154,131 @@ pontoon_tests::laboratory_tests! { |lab|
                 assert leads(third, name, [owner, a]) == ['k2'], 'the twin'
         "));
         sh("ip netns exec c3 ping -c1 -W20 172.18.0.2");
+    }
+}
+
+/// A scan of the host's address from `c1`, beside flows of `c2` whose ports are its own there.
+const SCAN: &str = r#"
+    c1, c2, ext = Port("c1"), Port("c2"), Port("ext")
+    PROBE = {
+        "udp": lambda to, mark: outward(c1, EXTERNAL) / UDP(sport=4000, dport=to) / mark,
+        "tcp": lambda to, mark: outward(c1, EXTERNAL) / TCP(sport=4000, dport=to, flags="S", seq=7) / mark,
+    }
+    def told(protocol, to):
+        """What c1 is told of a port, without the port. Errors are limited: it asks until it is told."""
+        quoted = lambda p: ICMP in p and p[ICMP].type == 3 and struct.pack("!HH", 4000, to) in bytes(p[ICMP].payload)
+        end = time.monotonic() + PATIENCE
+        while True:
+            c1.send(PROBE[protocol](to, b"probe"))
+            if answers := c1.hear(quoted):
+                [p] = answers[:1]
+                return p.src, p[IP].src, p[IP].ttl, len(p), p[ICMP].code
+            assert time.monotonic() < end, f"{protocol} {to}: silence"
+"#;
+
+pontoon_tests::laboratory_tests! { |lab|
+    /// SEC-18: what c1 sends to ports in use by c2's flows reaches nobody, and is answered as at any other port;
+    /// what comes from the far end, or to a port that is published, reaches c2.
+    fn sec_18_ports_in_use_are_as_closed_as_others {
+        lab.mute("c1");
+        lab.mute("c2");
+        run_pontoon("publish c2 7000:7000/udp");
+        lab.wire(&format!(r#"{SCAN}
+    far = Connection(c2, ext, 5001, 80)
+    used = [("udp", map_udp(c2, ext, 5000, 9)), ("tcp", far.port)]
+    free = [("udp", 31001), ("tcp", 31002)]
+    said = {{port: told(*port) for port in used + free}}
+    assert said[used[0]] == said[free[0]] and said[used[1]] == said[free[1]], said
+    c2.hear(b"probe", 0)
+
+    [(_, udp), (_, tcp)] = used
+    forged = lambda to: Ether(src=c1.mac, dst=GATEWAY) / IP(src=FAR, dst=EXTERNAL) / UDP(sport=9, dport=to) / b"forged"
+    c1.send(forged(udp))
+    c1.hear(lambda p: False)
+    c2.hear(b"forged", 0)
+    assert drops("bridge.SpoofedIp") == 1
+
+    ext.send(inward(ext) / UDP(sport=9, dport=udp) / b"from the far end")
+    c2.hear(b"from the far end", 1)
+    far.works()
+    c1.send(PROBE["udp"](7000, b"published"))
+    c2.hear(b"published", 1)
+        "#));
+        lab.reattach("c1", 2, "--no-guard");
+        lab.wire(&format!(r#"{SCAN}
+    [flow] = [f for f in flows(":9") if f["protocol"] == "udp"]
+    to = int(flow["reply"][1].rsplit(":", 1)[1])
+    c1.send(Ether(src=c1.mac, dst=GATEWAY) / IP(src=FAR, dst=EXTERNAL) / UDP(sport=9, dport=to) / b"forged")
+    c1.hear(lambda p: False)
+    c2.hear(b"forged", 0)
+    assert drops("route.ForeignSource") == 1, "and without guard"
+        "#));
+    }
+
+    /// SEC-18: a scan of every port reaches nobody.
+    fn sec_18_a_scan_of_every_port_reaches_nobody {
+        lab.mute("c1");
+        lab.mute("c2");
+        lab.wire(&format!(r#"{SCAN}
+    flows = [map_udp(c2, ext, 5000 + n, 9) for n in range(20)]
+    MARK = b"scan-of-everything"
+    def scan(protocol, at):
+        """Every port, with the checksum that fits."""
+        frame = bytearray(bytes(PROBE[protocol](0, MARK)))
+        [base] = struct.unpack_from("!H", frame, at)
+        for port in range(65536):
+            struct.pack_into("!H", frame, 36, port)
+            total = (base ^ 0xFFFF) + port
+            struct.pack_into("!H", frame, at, ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF)
+            c1.socket.send(frame)
+            if port % 64 == 0:
+                time.sleep(0.001)
+    for protocol, at in ("udp", 40), ("tcp", 50):
+        before = drops("route.NoService")
+        scan(protocol, at)
+        c2.hear(MARK, 0), ext.hear(MARK, 0)
+        seen = drops("route.NoService") - before
+        assert seen > 60000, f"{{protocol}}: the scan was not seen: {{seen}}"
+    assert len(set(flows)) == 20
+        "#));
+    }
+}
+
+pontoon_tests::user_laboratory_tests! { |lab|
+    /// SEC-18 on the host's own sockets: the ports of c2's flows are refused as any other is, by TCP and UDP.
+    fn sec_18_ports_of_the_hosts_sockets_are_as_closed_as_others {
+        lab.outward(r#"
+            client, server = pair("c2", listen("ext", (SERVER, 7000)))
+            theirs = udp_socket("ext", (SERVER, 7001))
+            ours = udp_socket("c2")
+            ours.sendto(b"hello", (SERVER, 7001))
+            _, [_, udp] = theirs.recvfrom(100)
+            tcp = server.getpeername()[1]
+
+            def refused_udp(port):
+                s = udp_socket("c1")
+                s.connect((HOST, port))
+                s.settimeout(1)
+                def told():
+                    s.send(b"probe")
+                    try:
+                        return s.recv(100)
+                    except TimeoutError:
+                        return None
+                    except ConnectionRefusedError:
+                        return "refused"
+                return until(told, f"an answer of port {port}")
+            free = [port for port in range(31001, 31010) if port not in (tcp, udp)]
+            for port in [tcp] + free[:3]:
+                said = failure(lambda: connect("c1", (HOST, port)))
+                assert said == "ECONNREFUSED", (port, tcp, said)
+            for port in [udp] + free[:3]:
+                assert refused_udp(port) == "refused", (port, udp)
+            assert hears_nothing(ours) and hears_nothing(client)
+
+            theirs.sendto(b"from the far end", (HOST, udp))
+            assert ours.recv(100) == b"from the far end"
+            assert works(client, server)
+        "#);
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Wo
         };
         spare.fill();
         // A client that is gone already, or is somebody else's, is not served.
-        let trusted = peer(&socket).is_some_and(|uid| uid == own || uid == 0);
+        let trusted = peer(&socket).is_some_and(|uid| is_trusted(uid, own));
         let Some(wire) = trusted.then(|| Wire::new(socket)).and_then(Result::ok) else {
             continue;
         };
@@ -53,6 +53,11 @@ pub(super) fn serve(listener: &Listener, engine: &Arc<Engine>, words: &Sender<Wo
             turn_away(wire, NO_DESCRIPTORS);
         }
     }
+}
+
+/// The engine serves the user who runs it, and root, who could do without its leave.
+const fn is_trusted(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
 }
 
 /// User id of the other side.
@@ -179,5 +184,16 @@ fn refusal(refusal: Refusal) -> Response {
     Response {
         allow: refusal.allow,
         ..json(refusal.status, &refusal.why, Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_trusted;
+
+    #[test]
+    fn nobody_is_served_but_the_user_and_root() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000) && is_trusted(0, 0));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0) && !is_trusted(65534, 1000));
     }
 }
