@@ -1,5 +1,7 @@
 //! End to end: containers on several networks, which they join and leave while they run.
 
+use std::time::{Duration, Instant};
+
 use pontoon_tests::e2e::containers::*;
 use pontoon_tests::e2e::names::*;
 use pontoon_tests::e2e::{run_pontoon, sh, try_sh, wait_for};
@@ -16,6 +18,9 @@ fn on(network: &str) -> Vec<String> {
         .collect()
 }
 
+/// How long what a container had may be left of it, on a machine that does much else. What is promised is
+/// two seconds; a tenth of one is usual.
+const AT_MOST: Duration = Duration::from_secs(5);
 const GET: &str = "curl -sf --max-time 3 -o /dev/null";
 
 pontoon_tests::names_tests! {
@@ -133,7 +138,8 @@ pontoon_tests::names_tests! {
         assert!(on("vault").is_empty() && !sh("ip -n other -o link").contains("eth"));
     }
 
-    /// FLT: whatever ends a container, nothing of it stays on any of its networks.
+    /// Whatever ends a container, nothing of it stays on any of its networks. Its end is seen, not looked
+    /// for: that of its monitor, which nobody else reports, takes no longer than the others.
     fn a_container_that_dies_in_any_way_leaves_all_its_networks {
         let _upstream = networks();
         let pid = |what: &str| shown("c")[what].to_string();
@@ -149,6 +155,7 @@ pontoon_tests::names_tests! {
                          --network name=vault,ip=172.19.0.50 -- python3 -m http.server 80");
             run_pontoon("network connect bridge c");
             assert_eq!(exec("c", "ip -o link | wc -l"), "4\n", "{way}");
+            let begin = Instant::now();
             end();
             let listed = |what: &str| run_pontoon(what).contains("172.1");
             let gone = || {
@@ -157,6 +164,9 @@ pontoon_tests::names_tests! {
             };
             wait_for(gone, way);
             assert!(!try_sh("ss -Hlnt | grep -q :8080").status.success(), "{way}: the port is held");
+            let took = begin.elapsed();
+            println!("{way}: nothing is left after {took:?}");
+            assert!(took < AT_MOST, "{way}: {took:?}");
         }
     }
 

@@ -72,7 +72,7 @@ enum Word {
     MaybeLeave,
     /// A client has gone.
     ClientGone,
-    /// The first process of this container, or its monitor, has ended a while ago.
+    /// This container's monitor has ended, or its first process a while ago.
     Ended(ContainerNumber),
     /// Everything is to end, or has.
     End,

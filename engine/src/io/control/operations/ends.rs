@@ -11,6 +11,7 @@ use crate::control::Invalid;
 use crate::control::api::{Answer, NetworkMode, Reply};
 use crate::control::state::{Container, ContainerNumber, Phase};
 use crate::io::control::directory::container_files;
+use crate::io::control::watch::Role;
 use crate::io::keeper::protocol::RequestBody;
 use crate::io::process::Process;
 
@@ -36,8 +37,9 @@ pub(super) struct Held {
 impl Control {
     /// Holds on to a container's first process and namespace until it has ended.
     pub(super) fn hold(&mut self, container: &Container, held: Held) -> Outcome<()> {
-        for process in [&held.process, &held.monitor] {
-            self.watch.add(container.number, process).map_err(broken)?;
+        for (role, process) in [(Role::First, &held.process), (Role::Monitor, &held.monitor)] {
+            let watched = self.watch.add(container.number, role, process);
+            watched.map_err(broken)?;
         }
         self.held.insert(container.name.clone(), held);
         Ok(())
@@ -50,8 +52,8 @@ impl Control {
         }
     }
 
-    /// The first process of a container, or its monitor, has ended a while ago. If nobody has told with
-    /// which status, the monitor was killed: what it would have done is done here.
+    /// A container's monitor has ended, or its first process a while ago. If nobody has told with which
+    /// status, the monitor was killed: what it would have done is done here.
     pub(in super::super) fn unattended(&mut self, number: ContainerNumber) {
         let here = |c: &&Container| c.number == number && c.phase == Phase::Running;
         let Some(container) = self.state.containers().find(here).cloned() else {
