@@ -9,6 +9,7 @@ mod events;
 mod inspect;
 mod network;
 mod ports;
+mod ps;
 mod run;
 mod show;
 mod start;
@@ -71,7 +72,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Host(args) => run::host(&args),
         Command::Attach(args) => attach(args),
         Command::Detach { name } => act(Request::Detach { name }),
-        Command::Ps(args) => show::containers(&Client::open()?, &args),
+        Command::Ps(args) => ps::list(&Client::open()?, &args),
         Command::Stop { names, time } => each(names, |name| Request::Stop {
             name,
             seconds: time,

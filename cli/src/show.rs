@@ -3,15 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pontoon_engine::control::api::{ContainerView, NetworkView, Reply, Request};
-use pontoon_engine::control::name::short_id;
 use pontoon_engine::view::{FdbEntry, FlowEntry, NeighbourEntry};
 use serde::Serialize;
 
-use crate::args::{Listing, Ps};
+use crate::args::Listing;
 use crate::client::{Client, Failure};
 use crate::{is_json, network};
 
-type Shown = Result<u8, Failure>;
+pub(crate) type Shown = Result<u8, Failure>;
 
 /// Least width of a column; with what stands between them Docker's ten.
 const COLUMN: usize = 7;
@@ -43,64 +42,6 @@ pub(crate) fn json(value: &impl Serialize) -> Shown {
         serde_json::to_string_pretty(value).map_err(std::io::Error::from)?
     );
     Ok(0)
-}
-
-/// `ps`.
-pub(crate) fn containers(client: &Client, args: &Ps) -> Shown {
-    let Reply::Containers(all) = client.ask(&Request::Containers)? else {
-        return Err(Failure::unexpected());
-    };
-    let shown: Vec<_> = all
-        .into_iter()
-        .filter(|c| args.all || c.exit_status.is_none())
-        .collect();
-    if is_json(&args.listing) {
-        return json(&shown);
-    }
-    if args.quiet {
-        shown.iter().for_each(|c| println!("{}", short_id(&c.id)));
-        return Ok(0);
-    }
-    let rows: Vec<_> = shown.iter().map(container_row).collect();
-    let header = [
-        "CONTAINER ID",
-        "COMMAND",
-        "CREATED",
-        "STATUS",
-        "PORTS",
-        "NETWORK",
-        "ADDRESS",
-        "NAMES",
-    ];
-    table(&header, &rows);
-    Ok(0)
-}
-
-fn container_row(c: &ContainerView) -> Vec<String> {
-    let age = human(now().saturating_sub(c.created));
-    let status = match (c.state.as_str(), c.exit_status) {
-        (_, Some(status)) => format!("Exited ({status})"),
-        ("attached", None) => format!("Attached {age}"),
-        (_, None) => format!("Up {age}"),
-    };
-    let command: String = c
-        .command
-        .chars()
-        .take(20)
-        .flat_map(char::escape_default)
-        .collect();
-    let address = c.address.map(|address| address.addr().to_string());
-    let ports: Vec<_> = c.publish.iter().map(ToString::to_string).collect();
-    vec![
-        short_id(&c.id).to_owned(),
-        format!("\"{command}\""),
-        format!("{age} ago"),
-        status,
-        ports.join(", "),
-        c.network.clone(),
-        address.unwrap_or_default(),
-        c.name.clone(),
-    ]
 }
 
 /// `fdb`, as `bridge fdb show` prints it.
@@ -299,14 +240,14 @@ impl Names {
     }
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
 }
 
 /// A time span as Docker prints it.
-fn human(seconds: u64) -> String {
+pub(crate) fn human(seconds: u64) -> String {
     match seconds {
         0..=1 => "Less than a second".to_owned(),
         2..=59 => format!("{seconds} seconds"),

@@ -71,6 +71,10 @@ pontoon_tests::names_tests! {
         container("side", "--network container:web");
         let id = shown("web")["id"].as_str().expect("text").to_owned();
         assert_eq!(shown("side")["network"], format!("container:{id}"));
+        // As in Docker it has no ports; what it is on is somebody's.
+        let listed = run_pontoon("ps");
+        let line = listed.lines().find(|line| line.ends_with("side")).expect("it is listed");
+        assert!(line.contains("container:web") && !line.contains(&id), "{line}");
         exec("side", "ping -c1 -W2 172.18.0.1 && getent ahostsv4 web");
         for (options, why) in [
             ("-p 8080:80", "conflicting options: port publishing and the container type network mode."),
