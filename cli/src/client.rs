@@ -10,6 +10,8 @@ use pontoon_engine::control::api::{Reply, Request};
 use pontoon_engine::io::control::http::{Connection, Lines};
 use pontoon_engine::io::control::transport::runtime_directory;
 
+use crate::options;
+
 /// Why a command fails: what, where, why.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
@@ -47,7 +49,7 @@ impl fmt::Display for Failure {
 
 impl From<Invalid> for Failure {
     fn from(error: Invalid) -> Self {
-        Self(error.to_string())
+        Self(options::told(error, None))
     }
 }
 
@@ -113,7 +115,10 @@ impl Client {
         let mut connection = self.0.borrow_mut();
         let answer = connection.ask(request, fds, request.patience());
         match answer.map_err(lost)? {
-            Some((answer, fds)) => Ok((answer?, fds)),
+            Some((answer, fds)) => {
+                let refused = |error| Failure(options::told(error, Some(request)));
+                Ok((answer.map_err(refused)?, fds))
+            }
             None => Err(Failure("the engine has ended".to_owned())),
         }
     }

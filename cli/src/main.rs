@@ -8,6 +8,7 @@ mod demo;
 mod events;
 mod inspect;
 mod network;
+mod options;
 mod ports;
 mod ps;
 mod run;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pontoon_tests::e2e::sh;
+use pontoon_tests::e2e::{refused, sh};
 
 const SOCKET: &str = "/run/user/pontoon/api.sock";
 const CLIENTS: &str = include_str!("../src/e2e/clients.py");
@@ -93,6 +93,57 @@ def race(number):
     return {api.ask("GET", "/v1/containers")[0] for _ in range(20)}
 assert together(20, race) == [{200}] * 20
 "#);
+    }
+
+    /// Errors name fields as the document does, and the command line names its own options.
+    fn errors_name_the_documents_fields {
+        clients(r#"
+names = set()
+def collect(node):
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if key == "properties":
+            names.update(value)
+        if isinstance(value, (dict, list)):
+            collect(value)
+    if isinstance(node, dict) and node.get("in") == "query":
+        names.add(node["name"])
+collect(api.ask("GET", "/v1/openapi.json")[1])
+def network(**fields):
+    return "POST", "/v1/networks", {"name": "n", **fields}
+def ports(ports):
+    return "POST", "/v1/containers/c1/ports", {"ports": ports}
+for (method, path, body), status, field in [
+    (network(name="../x"), 422, "name"),
+    (network(subnet="nonsense"), 422, "subnet"),
+    (network(subnet="172.18.0.0/25"), 409, "subnet"),
+    (network(ip_range="10.0.0.0/24"), 422, "ip_range"),
+    (network(subnet="10.0.0.0/24", gateway="10.1.0.1"), 422, "gateway"),
+    (network(subnet="10.0.0.0/24", aux_addresses={"a": "10.1.0.1"}), 422, "aux_addresses"),
+    (network(uplink="dev:none-such"), 422, "uplink"),
+    (network(mtu=1), 422, "mtu"),
+    (network(host_port="x"), 422, "host_port"),
+    (network(labels={"": ""}), 422, "labels"),
+    (network(options={"x": ""}), 422, "options"),
+    (ports(["[::1]:80:80"]), 422, "ports"),
+    (("DELETE", "/v1/containers/c1/ports?port=1", None), 404, "port"),
+    (("DELETE", "/v1/containers/c1/ports?port=x", None), 422, "port"),
+]:
+    given, answer = api.ask(method, path, body)
+    assert (given, answer["field"]) == (status, field), (method, path, body, given, answer)
+    assert field in names, (field, names)
+    assert "--" not in answer["reason"], answer
+"#);
+        for (arguments, told) in [
+            ("network create ../x", "NETWORK: "),
+            ("network create --subnet nonsense n", "--subnet: "),
+            ("network create --subnet 10.0.0.0/24 --aux-address a=10.1.0.1 n", "--aux-address: "),
+            ("publish c1 [::1]:80:80", "PORT: "),
+            ("unpublish c1 1", "PORT: "),
+            ("run --mac-address x -- true", "--mac-address: "),
+        ] {
+            let said = refused(arguments);
+            assert!(said.starts_with(&format!("pontoon: {told}")), "{arguments}: {said}");
+        }
     }
 
     /// BAD-09: of those who want the same one gets it.

@@ -119,7 +119,7 @@ pontoon_tests::names_tests! {
             ("network connect vault none-such", "No such container: none-such"),
             ("network connect --ip 172.18.0.9 vault a", "not in the network's subnet"),
             ("network connect --ip 172.19.0.1 vault a", "Address already in use"),
-            ("network connect --alias ../x vault a", "--network-alias"),
+            ("network connect --alias ../x vault a", "--alias: "),
             ("run --network app --network app -- true", "network \"app\" is specified multiple times"),
         ] {
             let said = refused(arguments);

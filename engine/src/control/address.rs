@@ -30,7 +30,7 @@ pub fn free_pool(taken: &[IpNet]) -> Result<Ipv4Net, Invalid> {
         .find(|pool| !taken.iter().any(|other| overlaps(&IpNet::V4(*pool), other)))
         .ok_or_else(|| {
             Invalid::new(
-                "--subnet",
+                "subnet",
                 "could not find an available address pool; give one",
             )
         })
@@ -44,7 +44,7 @@ pub fn free_pool(taken: &[IpNet]) -> Result<Ipv4Net, Invalid> {
 pub fn parse_subnet(text: &str) -> Result<Ipv4Net, Invalid> {
     let invalid = |why: &str| {
         Invalid::new(
-            "--subnet",
+            "subnet",
             format!("invalid subnet {}: {why}", text.escape_default()),
         )
     };
@@ -133,7 +133,7 @@ impl Allocator {
 
     fn exhausted(&self) -> Invalid {
         let what = format!("no available IPv4 addresses in {}", self.range);
-        Invalid::new("--network", what)
+        Invalid::new("network", what)
     }
 
     /// Takes the address that a user asked for.
@@ -141,7 +141,7 @@ impl Allocator {
     /// # Errors
     /// It is not in the subnet, is no host's, or is taken.
     pub fn take(&mut self, address: IpAddr) -> Result<Ipv4Addr, Invalid> {
-        let invalid = |why: &str| Invalid::new("--ip", format!("{address}: {why}"));
+        let invalid = |why: &str| Invalid::new("ip", format!("{address}: {why}"));
         let IpAddr::V4(address) = address else {
             return Err(invalid("only IPv4 addresses are supported"));
         };
@@ -156,7 +156,7 @@ impl Allocator {
         }
         if !self.taken.insert(address) {
             let what = format!("{address}: Address already in use");
-            return Err(Invalid::conflict("--ip", what));
+            return Err(Invalid::conflict("ip", what));
         }
         Ok(address)
     }
@@ -278,7 +278,7 @@ mod tests {
             "x",
             "10.0.0.0/2",
         ] {
-            assert_eq!(parse_subnet(text).unwrap_err().field, "--subnet", "{text}");
+            assert_eq!(parse_subnet(text).unwrap_err().field, "subnet", "{text}");
         }
     }
 }

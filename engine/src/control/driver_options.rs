@@ -77,7 +77,7 @@ impl DriverOptions {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
         let wrong = |expected: &str| {
             let value = value.escape_default();
-            Invalid::new("--opt", format!("{name}={value}: expected {expected}"))
+            Invalid::new("options", format!("{name}={value}: expected {expected}"))
         };
         let on = || parse_bool(value).ok_or_else(|| wrong("true or false"));
         match name {
@@ -130,7 +130,7 @@ fn unknown(name: &str) -> Invalid {
         "unknown"
     };
     let known = KNOWN.join(", ");
-    Invalid::new("--opt", format!("{shown}: {why}; there are {known}"))
+    Invalid::new("options", format!("{shown}: {why}; there are {known}"))
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
             ("com.docker.network.nosuch", "1"),
         ] {
             let error = parse(name, value).unwrap_err();
-            assert_eq!(error.field, "--opt");
+            assert_eq!(error.field, "options");
             assert!(error.reason.starts_with(name), "{error}");
         }
         let error = parse("x\ny", "").unwrap_err().to_string();

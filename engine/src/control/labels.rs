@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 use super::api::Labels;
 
-const FIELD: &str = "--label";
+const FIELD: &str = "labels";
 /// Most labels of one thing.
 const MAX_LABELS: usize = 128;
 /// Longest label with its value, in bytes.

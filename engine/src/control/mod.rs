@@ -40,7 +40,7 @@ pub struct Invalid {
     /// Why it cannot. Whoever reads the other fields is told by other means.
     #[serde(skip)]
     pub kind: Kind,
-    /// The field that is wrong, as the command line names it.
+    /// The field that is wrong, by its own name where it is part of another one; empty when it is none.
     pub field: String,
     /// What is wrong with it, and what to do.
     pub reason: String,
@@ -70,6 +70,13 @@ impl Invalid {
             kind: Kind::Conflict,
             ..Self::new(field, reason)
         }
+    }
+
+    /// The same of another field.
+    #[must_use]
+    pub fn of(self, field: &str) -> Self {
+        let field = field.to_owned();
+        Self { field, ..self }
     }
 
     /// What should have worked did not.

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn docker_names_pass_and_others_are_named_in_the_error() {
         for good in ["web", "a", "Web-1.local_x", "0day"] {
-            assert_eq!(check_name("--name", good), Ok(()));
+            assert_eq!(check_name("name", good), Ok(()));
         }
         let long = "x".repeat(4096);
         for bad in [
@@ -93,8 +93,8 @@ mod tests {
             "a\0",
             long.as_str(),
         ] {
-            let error = check_name("--name", bad).unwrap_err();
-            assert_eq!(error.field, "--name");
+            let error = check_name("name", bad).unwrap_err();
+            assert_eq!(error.field, "name");
             assert!(error.to_string().len() < 250 && !error.to_string().contains('\n'));
         }
     }

@@ -39,7 +39,7 @@ pub fn zone(network: &Network, seeds: [u64; 4]) -> Result<Zone, Invalid> {
         Reach::Internal
     };
     let subnets = [network.subnet.into()];
-    let invalid = |error: NameError| Invalid::new("NETWORK", error.to_string());
+    let invalid = |error: NameError| Invalid::new("name", error.to_string());
     let mut zone = Zone::new(&network.name, &subnets, discovery, reach, seeds).map_err(invalid)?;
     if let Some(loopback) = network.host_loopback {
         for name in HOST_NAMES {
@@ -84,7 +84,7 @@ pub fn are_inside(servers: &[IpAddr], subnet: &IpNet) -> bool {
 /// The name is none.
 pub(super) fn check_naming(naming: &Naming) -> Result<(), Invalid> {
     match &naming.hostname {
-        Some(hostname) => check_name("--hostname", hostname),
+        Some(hostname) => check_name("hostname", hostname),
         None => Ok(()),
     }
 }
@@ -95,12 +95,12 @@ pub(super) fn check_naming(naming: &Naming) -> Result<(), Invalid> {
 /// A name is none, or nobody could use an alias.
 pub(super) fn check_aliases(aliases: &[String], network: &str) -> Result<(), Invalid> {
     for alias in aliases {
-        check_name("--network-alias", alias)?;
+        check_name("aliases", alias)?;
     }
     if network == DEFAULT_NETWORK && !aliases.is_empty() {
         let what =
             "containers of the default network do not find each other by name; make a network";
-        return Err(Invalid::new("--network-alias", what));
+        return Err(Invalid::new("aliases", what));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::Invalid;
 use super::api::{EndpointSpec, NetworkMode};
 
-const FIELD: &str = "--network";
+const FIELD: &str = "networks";
 
 /// Reads one `--network` argument.
 ///

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-const FIELD: &str = "--publish";
+const FIELD: &str = "publish";
 
 /// One published port, with the host's port still to be chosen when it is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,10 +83,10 @@ impl From<PublishRange> for String {
 }
 
 impl TryFrom<String> for PublishRange {
-    type Error = Invalid;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        parse(&text)
+    fn try_from(text: String) -> Result<Self, String> {
+        parse(&text).map_err(|error| error.reason)
     }
 }
 

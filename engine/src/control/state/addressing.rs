@@ -36,12 +36,13 @@ impl Addressing {
         let mut free = Allocator::new(subnet, range.unwrap_or(subnet));
         let gateway = match spec.gateway {
             None => free.allocate_gateway()?,
-            Some(address) => reserve(&mut free, subnet, "--gateway", address)?,
+            Some(address) => reserve(&mut free, subnet, ("gateway", "gateway"), address)?,
         };
         let mut auxiliary = BTreeMap::new();
         for (name, address) in &spec.aux_addresses {
-            check_name("--aux-address", name)?;
-            let address = reserve(&mut free, subnet, "--aux-address", *address)?;
+            check_name("aux_addresses", name)?;
+            let field = ("aux_addresses", "aux-address");
+            let address = reserve(&mut free, subnet, field, *address)?;
             auxiliary.insert(name.clone(), address);
         }
         Ok(Self {
@@ -60,15 +61,15 @@ fn check_subnet_is_given(spec: &NetworkSpec) -> Result<(), Invalid> {
         return Ok(());
     }
     let given = [
-        ("--ip-range", spec.ip_range.is_some()),
-        ("--gateway", spec.gateway.is_some()),
-        ("--aux-address", !spec.aux_addresses.is_empty()),
+        ("ip_range", spec.ip_range.is_some()),
+        ("gateway", spec.gateway.is_some()),
+        ("aux_addresses", !spec.aux_addresses.is_empty()),
     ];
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((field, _)) => {
             let what = "every ip-range, gateway or aux-address must have a corresponding subnet; give \
-                        one with --subnet";
+                        one";
             Err(Invalid::new(field, what))
         }
     }
@@ -89,13 +90,13 @@ fn choose_subnet(wanted: Option<&str>, taken: &[IpNet]) -> Result<Ipv4Net, Inval
                 "Pool overlaps with other one on this address space: {subnet} overlaps with {other}, which \
                  is in use"
             );
-            Err(Invalid::conflict("--subnet", what))
+            Err(Invalid::conflict("subnet", what))
         }
     }
 }
 
 fn parse_range(text: &str, subnet: Ipv4Net) -> Result<Ipv4Net, Invalid> {
-    let invalid = |why: String| Invalid::new("--ip-range", why);
+    let invalid = |why: String| Invalid::new("ip_range", why);
     let shown = text.escape_default();
     let range: Ipv4Net = text
         .parse()
@@ -115,22 +116,18 @@ fn parse_range(text: &str, subnet: Ipv4Net) -> Result<Ipv4Net, Invalid> {
     Ok(range)
 }
 
-/// Takes an address that the user names, for something that is no container.
+/// Takes an address that the user names, for something that is no container: a field, and its word.
 fn reserve(
     free: &mut Allocator,
     subnet: Ipv4Net,
-    field: &str,
+    (field, word): (&str, &str),
     address: IpAddr,
 ) -> Result<Ipv4Addr, Invalid> {
     let inside = matches!(address, IpAddr::V4(address) if subnet.contains(&address));
     if !inside {
-        let what = field.trim_start_matches('-');
         let what =
-            format!("no matching subnet for {what} {address}: it is not in the subnet {subnet}");
+            format!("no matching subnet for {word} {address}: it is not in the subnet {subnet}");
         return Err(Invalid::new(field, what));
     }
-    free.take(address).map_err(|error| Invalid {
-        field: field.to_owned(),
-        ..error
-    })
+    free.take(address).map_err(|error| error.of(field))
 }

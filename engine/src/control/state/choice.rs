@@ -10,7 +10,7 @@ use crate::control::publish::{PublishSpec, protocol_name};
 
 /// Ephemeral ports for `-p` without a host port start here; Linux `ip_local_port_range`.
 const FIRST_EPHEMERAL: u32 = 32_768;
-const FIELD: &str = "--publish";
+const FIELD: &str = "publish";
 
 /// Why a port of the host's cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -224,7 +224,7 @@ impl State {
         let Some(name) = wanted else {
             return Ok(generated(random));
         };
-        check_name("--name", name)?;
+        check_name("name", name)?;
         match self.containers.get(name) {
             None => Ok(name.to_owned()),
             Some(other) => {
@@ -233,7 +233,7 @@ impl State {
                      remove that container to be able to reuse that name.",
                     other.id
                 );
-                Err(Invalid::conflict("--name", what))
+                Err(Invalid::conflict("name", what))
             }
         }
     }

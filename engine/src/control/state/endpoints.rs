@@ -221,15 +221,14 @@ impl State {
         }
         network.addresses.release(address);
         let what = format!(
-            "{address}: its hardware address {} is in use already; give another with --mac-address",
+            "{address}: its hardware address {} is in use already; give another one",
             MacAddr::for_ipv4(address)
         );
-        Err(Invalid::conflict("--ip", what))
+        Err(Invalid::conflict("ip", what))
     }
 
     fn check_mac(&self, network: &str, text: &str) -> Result<MacAddr, Invalid> {
-        let invalid =
-            |why: &str| Invalid::new("--mac-address", format!("{}: {why}", text.escape_default()));
+        let invalid = |why: &str| Invalid::new("mac", format!("{}: {why}", text.escape_default()));
         let mac: MacAddr = text
             .parse()
             .map_err(|_| invalid("expected 02:42:ac:11:00:02"))?;
@@ -262,15 +261,15 @@ fn choose_ifname(
         let mut names = (0..).map(|number| network.interface(number));
         return names
             .find(|name| is_free(name))
-            .ok_or_else(|| Invalid::new("--ifname", "no name is left"));
+            .ok_or_else(|| Invalid::new("ifname", "no name is left"));
     };
-    check_name("--ifname", name)?;
+    check_name("ifname", name)?;
     let what = match name.len() {
         ..=MAX_IFNAME if is_free(name) => return Ok(name.to_owned()),
         ..=MAX_IFNAME => format!("{name}: the container has an interface of that name"),
         _ => format!("interface names have at most {MAX_IFNAME} characters"),
     };
-    Err(Invalid::new("--ifname", what))
+    Err(Invalid::new("ifname", what))
 }
 
 /// The next free address that will do.

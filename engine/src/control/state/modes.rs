@@ -22,7 +22,7 @@ impl State {
         }
         let what = "conflicting options: cannot attach both user-defined and non-user-defined \
                     network-modes";
-        Err(Invalid::new("--network", what))
+        Err(Invalid::new("networks", what))
     }
 
     /// The container whose namespace another one is to be in.
@@ -34,7 +34,7 @@ impl State {
             (Phase::Running, Some(_)) => return Ok(owner),
         };
         let what = format!("{what}: {}", owner.id);
-        Err(Invalid::conflict("--network", what))
+        Err(Invalid::conflict("mode", what))
     }
 
     /// Whether another container that runs is in this one's network namespace.
@@ -66,13 +66,10 @@ fn check_host(spec: &AttachSpec) -> Result<(), Invalid> {
     let refused = |field: &str, what: &str| Err(Invalid::new(field, what));
     if !spec.publish.is_empty() {
         let what = "Published ports are discarded when using host network mode";
-        return refused("--publish", what);
+        return refused("publish", what);
     }
     if spec.naming.hostname.is_some() {
-        return refused(
-            "--hostname",
-            "conflicting options: hostname and the UTS mode",
-        );
+        return refused("hostname", "conflicting options: hostname and the UTS mode");
     }
     check_servers(spec)
 }

@@ -85,47 +85,47 @@ fn addresses_that_make_no_sense_are_refused_by_field() {
     type Change = fn(&mut NetworkSpec);
     let wrong: [(&str, Change, &str); 9] = [
         (
-            "--ip-range",
+            "ip_range",
             |s| s.ip_range = Some("10.1.0.0/24".into()),
             "no matching subnet for range",
         ),
         (
-            "--ip-range",
+            "ip_range",
             |s| s.ip_range = Some("10.0.0.5/28".into()),
             "did you mean 10.0.0.0/28",
         ),
         (
-            "--ip-range",
+            "ip_range",
             |s| s.ip_range = Some("x".into()),
             "expected ADDRESS/LENGTH",
         ),
         (
-            "--gateway",
+            "gateway",
             |s| s.gateway = Some([10, 1, 0, 1].into()),
             "no matching subnet for gateway",
         ),
         (
-            "--gateway",
+            "gateway",
             |s| s.gateway = Some([10, 0, 0, 255].into()),
             "not a host's",
         ),
         (
-            "--aux-address",
+            "aux_addresses",
             |s| s.aux_addresses = [("a".into(), [10, 1, 0, 1].into())].into(),
             "no matching subnet",
         ),
         (
-            "--aux-address",
+            "aux_addresses",
             |s| s.aux_addresses = [("a".into(), [10, 0, 0, 1].into())].into(),
             "already in use",
         ),
         (
-            "--aux-address",
+            "aux_addresses",
             |s| s.aux_addresses = [("/".into(), [10, 0, 0, 9].into())].into(),
             "invalid name",
         ),
         (
-            "--gateway",
+            "gateway",
             |s| (s.subnet, s.gateway) = (None, Some([10, 0, 0, 1].into())),
             "must have a corresponding subnet",
         ),
@@ -148,7 +148,7 @@ fn an_mtu_comes_by_one_way_only() {
     wanted.mtu = Some(1400);
     let error = create(&mut State::default(), &wanted).unwrap_err();
     assert!(
-        error.field == "--mtu" && error.reason.contains("-o"),
+        error.field == "mtu" && error.reason.contains("-o"),
         "{error}"
     );
 }

@@ -261,7 +261,7 @@ impl State {
     }
 
     fn check_network_name(&self, name: &str) -> Result<(), Invalid> {
-        check_name("NETWORK", name)?;
+        check_name("name", name)?;
         if self.networks.contains_key(name) || RESERVED_NAMES.contains(&name) {
             let reason = format!("network with name {name} already exists");
             return Err(Invalid::conflict("", reason));
@@ -285,7 +285,7 @@ fn reserve_loopback(
     subnet: Ipv4Net,
     addresses: &mut Allocator,
 ) -> Result<Ipv4Addr, Invalid> {
-    let invalid = |why: String| Invalid::new("--host-loopback", why);
+    let invalid = |why: String| Invalid::new("host_loopback", why);
     if *uplink != UplinkSpec::User {
         let what = "only the uplink user leads to the host's loopback";
         return Err(invalid(what.to_owned()));
@@ -308,13 +308,13 @@ fn choose_egress(
 ) -> Result<Egress, Invalid> {
     if spec.internal && spec.host_loopback == HostLoopback::Open {
         let what = "an internal network does not lead to the host's loopback";
-        return Err(Invalid::new("--host-loopback", what));
+        return Err(Invalid::new("host_loopback", what));
     }
     match (driver.masquerading, uplink) {
         (Masquerading::Off, UplinkSpec::User) => {
             let what = "enable_ip_masquerade=false takes the uplink dev:INTERFACE: the host's own sockets \
                         bear its own addresses";
-            Err(Invalid::new("--opt", what))
+            Err(Invalid::new("options", what))
         }
         _ if spec.internal => Ok(Egress::Closed),
         (Masquerading::Off, _) => Ok(Egress::Untranslated),
@@ -333,7 +333,7 @@ fn parse_uplink(text: Option<&str>) -> Result<UplinkSpec, Invalid> {
             _ => {
                 let shown = text.escape_default();
                 Err(Invalid::new(
-                    "--uplink",
+                    "uplink",
                     format!("{shown}: expected user, dev:INTERFACE or none"),
                 ))
             }
@@ -349,7 +349,7 @@ fn parse_host_port(spec: &NetworkSpec) -> Result<Option<HostPort>, Invalid> {
         Some(other) => {
             let shown = other.escape_default();
             Err(Invalid::new(
-                "--host-port",
+                "host_port",
                 format!("{shown}: expected veth or tap"),
             ))
         }
@@ -360,13 +360,13 @@ fn parse_host_port(spec: &NetworkSpec) -> Result<Option<HostPort>, Invalid> {
 fn choose_mtu(flag: Option<u32>, option: Option<u32>) -> Result<u16, Invalid> {
     if flag.is_some() && option.is_some() {
         let what = "it is given as a driver option (-o) as well; give one of them";
-        return Err(Invalid::new("--mtu", what));
+        return Err(Invalid::new("mtu", what));
     }
     let mtu = flag.or(option).unwrap_or(DEFAULT_MTU);
     match u16::try_from(mtu) {
         Ok(value) if mtu >= MIN_MTU => Ok(value),
         _ => Err(Invalid::new(
-            "--mtu",
+            "mtu",
             format!("{mtu}: must be from {MIN_MTU} to 65535"),
         )),
     }

@@ -7,7 +7,7 @@ use super::{Container, Endpoint, Network, Phase, State};
 use crate::control::Invalid;
 use crate::control::publish::{PublishRange, PublishSpec, protocol_name};
 
-const FIELD: &str = "--publish";
+const FIELD: &str = "publish";
 
 impl State {
     /// Publishes ports of a container that runs, all of them or none. Returns them with the host's
@@ -55,7 +55,7 @@ impl State {
                 .map_or_else(String::new, |host| format!("{host}:"));
             let at = format!("{host}{}/{}", port.container, protocol_name(port.protocol));
             let what = format!("{at} on {} is not published by {name}", port.address);
-            return Err(Invalid::missing("PORT", what));
+            return Err(Invalid::missing("port", what));
         }
         Ok(self.retract(&name, |port| wanted.iter().any(|w| covers(w, port))))
     }
@@ -84,7 +84,7 @@ impl State {
         let others = self.networks().filter(|n| n.uplink.reaches_outside());
         let others: Vec<_> = others.map(|n| n.name.as_str()).collect();
         let use_instead = match &others[..] {
-            [] => "publish on a network that is made with --uplink user".to_owned(),
+            [] => "publish on a network that is made with the uplink user".to_owned(),
             names => format!("publish on one with an uplink: {}", names.join(", ")),
         };
         let what = format!(

@@ -93,7 +93,7 @@ fn what_cannot_be_had_on_one_network_is_held_on_none() {
     }
     let mut taken = on(&["app", DEFAULT_NETWORK]);
     taken.networks[1].ip = Some(Ipv4Addr::new(10, 0, 0, 1).into());
-    assert_eq!(create(&mut state, taken).unwrap_err().field, "--ip");
+    assert_eq!(create(&mut state, taken).unwrap_err().field, "ip");
     let mut free = on(&["app"]);
     for last in 2..=6 {
         free.name = Some(format!("c{last}"));

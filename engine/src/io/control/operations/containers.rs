@@ -69,7 +69,7 @@ impl Control {
             return Ok(());
         }
         let what = format!("container {owner} has ended meanwhile");
-        Err(Invalid::conflict("--network", what))
+        Err(Invalid::conflict("mode", what))
     }
 
     /// Plugs a new container into all of its networks.
@@ -171,7 +171,7 @@ impl Control {
         self.ask(move |w, _| {
             w.datapath().add_port(config).map_err(broken)?;
             let named = w.names().join(port, &participant);
-            named.map_err(|error| Invalid::new("--name", error.to_string()))?;
+            named.map_err(|error| Invalid::new("name", error.to_string()))?;
             opening.carry_out(w)?;
             w.connect(port, socket, place.ifindex);
             Ok(())
@@ -297,7 +297,7 @@ fn received(spec: &AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Received> {
     let mut fds = fds.into_iter();
     let wrong = |what: &str| Invalid::new("request", what);
     if spec.pid.is_none() {
-        let missing = || Invalid::new("--netns", "no network namespace came with the request");
+        let missing = || Invalid::new("request", "no network namespace came with the request");
         let net = fds.next().ok_or_else(missing)?;
         if spec.mode != NetworkMode::Own || fds.next().is_some() {
             return Err(wrong("a process is named and came along, or neither"));

@@ -182,7 +182,7 @@ impl Control {
             }
             Request::Stop { .. } => return Err(unexpected()),
             Request::Remove { name, mode } => self.remove(&name, mode)?,
-            Request::Publish { name, ports } => self.publish(&name, &ports)?,
+            Request::Publish { name, ports } => self.publish(&name, &ports).map_err(of_ports)?,
             Request::Unpublish { name, ports } => self.unpublish(&name, &ports)?,
             Request::Connect { name, endpoint } => self.connect(&name, &endpoint)?,
             Request::Disconnect { name, network } => self.disconnect(&name, &network)?,
@@ -301,6 +301,14 @@ fn unix_time() -> Duration {
 
 fn broken(error: impl Display) -> Invalid {
     Invalid::broken(error.to_string())
+}
+
+/// What a container publishes when it is made is called otherwise than what it publishes later.
+fn of_ports(error: Invalid) -> Invalid {
+    match error.field.as_str() {
+        "publish" => error.of("ports"),
+        _ => error,
+    }
 }
 
 fn unexpected() -> Invalid {

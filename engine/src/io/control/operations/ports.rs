@@ -114,7 +114,7 @@ impl Control {
                 "{} has no network that a port could lead to",
                 container.name
             );
-            Invalid::new("PORT", what)
+            Invalid::new("ports", what)
         })?;
         let network = self.state.network(&endpoint.network)?.clone();
         let mut claims = Claims::none(Some(&network), &self.keeper);

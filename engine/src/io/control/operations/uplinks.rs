@@ -20,7 +20,7 @@ impl Control {
         let (reply, fds) = self
             .keeper
             .request(request, &[])
-            .map_err(|error| Invalid::new("--uplink", error.0))?;
+            .map_err(|error| Invalid::new("uplink", error.0))?;
         let (ReplyBody::Uplink(facts), Some(packet)) = (reply, fds.into_iter().next()) else {
             return Err(unexpected());
         };

@@ -285,7 +285,7 @@ impl Call<'_> {
     pub(super) fn ports(&self, name: &str) -> Result<Vec<PublishRange>, Refusal> {
         let given = self.query.iter().filter(|(given, _)| given == name);
         let ports: Vec<_> = given
-            .map(|(_, text)| publish::parse(text))
+            .map(|(_, text)| publish::parse(text).map_err(|error| error.of(name)))
             .collect::<Result<_, _>>()?;
         match ports.is_empty() {
             true => Err(Refusal::new(400, name, "must be given")),
