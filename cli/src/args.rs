@@ -109,6 +109,11 @@ pub(crate) enum Command {
     Host(Host),
     /// End all containers, the engine and its keeper
     Shutdown,
+    /// Swap the engine's program; containers run on
+    Upgrade {
+        /// The new program; the one that runs this command when there is none
+        program: Option<PathBuf>,
+    },
     /// Show the four scenarios with real traffic
     Demo {
         #[arg(long, hide = true)]
@@ -123,6 +128,9 @@ pub(crate) enum Command {
     Engine {
         #[arg(long)]
         leave: bool,
+        /// Say which version of the keeper's protocol this program speaks, and nothing else
+        #[arg(long)]
+        protocol: bool,
     },
 }
 

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pontoon_engine::control::Invalid;
 use pontoon_engine::control::api::{Reply, Request};
@@ -30,6 +32,13 @@ impl Failure {
     /// The engine answered something else.
     pub(crate) fn unexpected() -> Self {
         Self("the engine gave an answer to something else; is it of another version?".to_owned())
+    }
+
+    /// The engine has ended before it has answered.
+    fn unanswered() -> Self {
+        let what = "the engine has ended before it has answered; whether it has done what was asked for is \
+                    not known (`pontoon ps -a` and `pontoon network ls` show it)";
+        Self(what.to_owned())
     }
 
     /// No engine runs.
@@ -65,6 +74,20 @@ impl From<nix::Error> for Failure {
     }
 }
 
+/// How long an engine that has died is waited for to be followed by another.
+const SUCCESSION: Duration = Duration::from_secs(5);
+/// How often it is tried meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(2);
+
+/// What has come of saying hello.
+enum Greeting {
+    Answered(Client),
+    /// The engine has gone without an answer.
+    Gone,
+    /// Nobody listens.
+    Nobody,
+}
+
 /// A connection to the engine.
 pub(crate) struct Client(RefCell<Connection>);
 
@@ -74,18 +97,33 @@ impl Client {
         Self::try_open()?.ok_or_else(Failure::no_engine)
     }
 
-    /// Connects to the engine, if one runs and is not about to end. It stays while the client does.
+    /// Connects to the engine, if one runs and is not about to end. It stays while the client does, unless
+    /// it dies. One that dies before it has answered is followed by another, which is waited for; one that
+    /// ends in order stops to listen.
     pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
+        let end = Instant::now() + SUCCESSION;
+        loop {
+            match Self::greet()? {
+                Greeting::Answered(client) => return Ok(Some(client)),
+                Greeting::Nobody => return Ok(None),
+                Greeting::Gone if Instant::now() > end => return Ok(None),
+                Greeting::Gone => thread::sleep(ASK_EVERY),
+            }
+        }
+    }
+
+    fn greet() -> Result<Greeting, Failure> {
         let greeted = Connection::open(&runtime_directory()).and_then(|mut connection| {
             let answer = connection.ask(&Request::Hello, &[], Request::Hello.patience())?;
             Ok((connection, answer))
         });
         match greeted {
             Ok((connection, Some((answer, _)))) => answer
-                .map(|_| Some(Self(RefCell::new(connection))))
+                .map(|_| Greeting::Answered(Self(RefCell::new(connection))))
                 .map_err(Failure::from),
-            Ok((_, None)) => Ok(None),
-            Err(error) if is_absent(&error) => Ok(None),
+            Ok((_, None)) => Ok(Greeting::Gone),
+            Err(error) if is_absent(&error) => Ok(Greeting::Nobody),
+            Err(error) if is_gone(&error) => Ok(Greeting::Gone),
             Err(error) => Err(Failure::own(&crate::directory(), error)),
         }
     }
@@ -113,13 +151,14 @@ impl Client {
     ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let lost = |error| Failure::own("the engine does not answer", error);
         let mut connection = self.0.borrow_mut();
-        let answer = connection.ask(request, fds, request.patience());
-        match answer.map_err(lost)? {
-            Some((answer, fds)) => {
+        match connection.ask(request, fds, request.patience()) {
+            Ok(Some((answer, fds))) => {
                 let refused = |error| Failure(options::told(error, Some(request)));
                 Ok((answer.map_err(refused)?, fds))
             }
-            None => Err(Failure("the engine has ended".to_owned())),
+            Ok(None) => Err(Failure::unanswered()),
+            Err(error) if is_gone(&error) => Err(Failure::unanswered()),
+            Err(error) => Err(lost(error)),
         }
     }
 }
@@ -127,9 +166,14 @@ impl Client {
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// The engine has ended, or was killed, since it was connected to.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
     )
 }

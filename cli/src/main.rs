@@ -109,10 +109,12 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Up(args) => compose::up(&args),
         Command::Down(args) => compose::down(&args),
         Command::Shutdown => start::shut_down(),
+        Command::Upgrade { program } => start::upgrade(program),
         Command::Demo { inside: false } => demo::run(),
         Command::Demo { inside: true } => demo::inside(),
         Command::Keeper { leave } => start::keeper(leave),
-        Command::Engine { leave } => start::engine(leave),
+        Command::Engine { protocol: true, .. } => Ok(start::engine_protocol()),
+        Command::Engine { leave, .. } => start::engine(leave),
     }
 }
 

@@ -206,6 +206,15 @@ pub(crate) fn status(client: &Client, listing: &Listing) -> Shown {
         status.ports.len()
     );
     println!("receive rings: {} MiB", status.ring_bytes >> 20);
+    if let Some(last_end) = &status.last_end {
+        println!(
+            "restarts: {}, the last one after {last_end}",
+            status.restarts
+        );
+    }
+    if let Some(trouble) = &status.trouble {
+        println!("not written down: {trouble}");
+    }
     Ok(0)
 }
 

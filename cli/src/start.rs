@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pontoon_engine::control::api::{Reply, Request};
+use pontoon_engine::control::api::{Reply, Request, StatusView};
 use pontoon_engine::io::control::transport::runtime_directory;
-use pontoon_engine::io::control::{Stay, make_private};
+use pontoon_engine::io::control::{End, Stay, make_private};
+use pontoon_engine::io::keeper::{Program, START_AGAIN, protocol};
 
 use crate::client::{Client, Failure};
 
@@ -105,9 +106,7 @@ pub(crate) fn shut_down() -> Result<u8, Failure> {
         println!("no engine runs");
         return Ok(0);
     };
-    let Reply::Status(status) = client.ask(&Request::Status)? else {
-        return Err(Failure::unexpected());
-    };
+    let status = status(&client)?;
     if !status.ports.is_empty() {
         eprintln!("ending {} containers", status.ports.len());
     }
@@ -132,15 +131,51 @@ fn is_running(pid: u32) -> bool {
     state.is_some_and(|state| !state.starts_with('Z'))
 }
 
+/// Swaps the engine's program, without harm to containers.
+pub(crate) fn upgrade(program: Option<PathBuf>) -> Result<u8, Failure> {
+    let program = match program {
+        Some(path) => fs::canonicalize(&path)
+            .map_err(|error| Failure::own(&path.display().to_string(), error))?,
+        None => own_program()?,
+    };
+    let client = Client::open()?;
+    let before = status(&client)?;
+    client.ask(&Request::Upgrade { program })?;
+    drop(client);
+    let end = Instant::now() + START;
+    while Instant::now() < end {
+        if let Some(client) = Client::try_open()?
+            && let Ok(now) = status(&client)
+            && now.engine != before.engine
+        {
+            println!("{} (process {})", now.version, now.engine.pid);
+            return Ok(0);
+        }
+        thread::sleep(ASK_EVERY);
+    }
+    Err(Failure::own("the new engine does not answer", last_words()))
+}
+
+fn status(client: &Client) -> Result<Box<StatusView>, Failure> {
+    match client.ask(&Request::Status)? {
+        Reply::Status(status) => Ok(status),
+        _ => Err(Failure::unexpected()),
+    }
+}
+
 /// `pontoon keeper`.
 pub(crate) fn keeper(leave: bool) -> Result<u8, Failure> {
     raise_file_limit()?;
-    let mut engine = Command::new(own_program()?);
-    engine.arg("engine");
+    let mut arguments = vec!["engine".into()];
     if leave {
-        engine.arg("--leave");
+        arguments.push("--leave".into());
     }
-    let status = pontoon_engine::io::keeper::run(engine)?;
+    let program = Program {
+        path: own_program()?,
+        arguments,
+        version: ["engine", "--protocol"].map(Into::into).to_vec(),
+    };
+    let status = pontoon_engine::io::keeper::run(program)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.unwrap_or(1))
 }
@@ -158,10 +193,17 @@ pub(crate) fn engine(leave: bool) -> Result<u8, Failure> {
     give_up_rights()?;
     let stay = if leave { Stay::WhileUsed } else { Stay::Always };
     match pontoon_engine::io::control::run(&runtime_directory(), stay) {
-        Ok(()) => Ok(0),
+        Ok(End::InOrder) => Ok(0),
+        Ok(End::ForAnother) => Ok(START_AGAIN),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(RUNS_ALREADY),
         Err(error) => Err(error.into()),
     }
+}
+
+/// `pontoon engine --protocol`: what a keeper asks a program before it starts engines with it.
+pub(crate) fn engine_protocol() -> u8 {
+    println!("{}", protocol::VERSION);
+    0
 }
 
 /// The engine works on frames that anybody may send: it keeps no capability, and can gain none.
@@ -193,7 +235,7 @@ fn drop_capabilities() -> io::Result<()> {
     }
 }
 
-fn own_program() -> io::Result<std::path::PathBuf> {
+fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 

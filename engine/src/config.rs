@@ -10,9 +10,10 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use pontoon_packet::MacAddr;
 pub use pontoon_switch::{Isolation, PortId};
+use serde::{Deserialize, Serialize};
 
 /// A network: one bridge, one subnet, one gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetworkId(pub u32);
 
 /// A way out: an interface on which Pontoon masquerades.
@@ -55,7 +56,7 @@ pub enum Outside {
 }
 
 /// What the containers of a network may begin towards the outside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Egress {
     /// Anything, under the address of the uplink.
     #[default]

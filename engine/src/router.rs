@@ -7,7 +7,9 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use pontoon_nat::{ConnId, Direction, Lookup, Owner, Pending, Refusal, SourceNat};
-use pontoon_packet::{Facts, Frame, Ip, L4, Timestamp, checksum, icmp, parse};
+use pontoon_packet::build::tcp_reset;
+use pontoon_packet::parse::tcp_flags::SYN;
+use pontoon_packet::{Facts, Frame, Ip, L4, Offload, Timestamp, checksum, icmp, parse, rewrite};
 
 use crate::config::{Outside, PortId};
 use crate::datapath::{Datapath, Transmit};
@@ -367,6 +369,10 @@ impl Datapath {
                 Ok(())
             }
             L4::Icmp(_) => Err(DropReason::NoService.into()),
+            L4::Tcp(header) if header.flags & SYN == 0 => {
+                self.reset(arrival, frame, facts, ip, out);
+                Err(DropReason::NoService.into())
+            }
             L4::Tcp(_) | L4::Udp(_) => Err(Failure::reported(
                 DropReason::NoService,
                 icmp::Error::PortUnreachable,
@@ -375,6 +381,28 @@ impl Datapath {
                 DropReason::NoService,
                 icmp::Error::ProtocolUnreachable,
             )),
+        }
+    }
+
+    /// Answers a segment of a connection that there is not, or not any more. It would take an ICMP error
+    /// for something that may pass.
+    fn reset(
+        &mut self,
+        arrival: Arrival,
+        frame: &Frame<'_>,
+        facts: &Facts,
+        ip: &Ip,
+        out: &mut impl Transmit,
+    ) {
+        let datagram = &frame.bytes[usize::from(ip.start)..ip.end()];
+        if let (Some(mut bytes), Some(mac)) = (tcp_reset(datagram), self.mac_of(arrival.interface))
+        {
+            let mut reset = Frame {
+                bytes: &mut bytes,
+                offload: Offload::NONE,
+            };
+            rewrite::set_macs(&mut reset, facts.src_mac, mac);
+            self.emit(arrival.ingress, reset.bytes, Offload::NONE, out);
         }
     }
 

@@ -27,6 +27,7 @@ pub mod names;
 pub mod process;
 mod user;
 
+pub use aftermath::leftovers;
 pub use user::Ordinary;
 
 const MARKER: &str = "PONTOON_E2E_INSIDE";
@@ -450,14 +451,11 @@ impl Lab {
 
     /// Ends Pontoon, of which nothing may be left behind.
     fn shut_down(&self) {
-        assert!(
-            !aftermath::leftovers().is_empty(),
-            "a running engine is not noticed"
-        );
+        assert!(!leftovers().is_empty(), "a running engine is not noticed");
         run_pontoon("shutdown");
         wait_for_with(
-            || aftermath::leftovers().is_empty(),
-            || format!("an end without leftovers: {:#?}", aftermath::leftovers()),
+            || leftovers().is_empty(),
+            || format!("an end without leftovers: {:#?}", leftovers()),
         );
     }
 }

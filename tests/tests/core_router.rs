@@ -50,6 +50,22 @@ fn ports_and_protocols_that_the_gateway_does_not_serve_are_unreachable() {
     assert_eq!(lab.send(C1, &gre), [error(C1, 3, 2, [0; 4], &gre)]);
 }
 
+/// As a client of before a restart sends it, whose connection ended at the gateway (FLT-01).
+#[test]
+fn a_segment_of_no_connection_is_answered_with_a_reset_by_the_gateway() {
+    let mut lab = Lab::new();
+    let segment = out(C1, GATEWAY)
+        .tcp(80, 40_000, 0x18, 7, 77)
+        .payload(b"data");
+    let reset = Packet::ethernet(gateway_mac(), mac(C1))
+        .ipv4(GATEWAY, addr(C1))
+        .tcp(40_000, 80, 4, 77, 0);
+    let sent = lab.send(C1, &segment.build());
+    assert_eq!(sent, [Sent::plain(C1, reset.build())]);
+    let again = out(C1, GATEWAY).tcp(80, 40_000, 4, 7, 0).build();
+    assert_eq!(lab.send(C1, &again), [], "a reset is not answered");
+}
+
 #[test]
 fn without_a_route_the_network_is_unreachable() {
     let mut lab = Lab::new();

@@ -17,7 +17,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             assert took < PATIENCE, took
             assert processes() == running
             until(lambda: files() == before + 2000, "a socket for each port")
-            back_to(of_keeper, "the keeper's files", keepers)
+            assert keepers() == of_keeper + 2000, "for an engine after this one"
             # 2 KiB of the engine's memory a port would do; 4 MiB is the table of what it waits for.
             assert memory() - grown < 8 << 10, memory() - grown
             tcp_server("c2", ("", 10999)); udp_echo("c2", ("", 10000))
@@ -25,6 +25,7 @@ pontoon_tests::user_laboratory_tests! { |lab|
             client = udp_socket("ext"); client.sendto(b"x", (HOST, 10000)); assert client.recv(10) == b"x"
             run("detach c2")
             back_to(before, "files", files)
+            back_to(of_keeper, "the keeper's files", keepers)
             assert failure(lambda: connect("ext", (HOST, 10500))) == "ECONNREFUSED"
             listen("", ("0.0.0.0", 10500))
         "#);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
@@ -74,7 +75,8 @@ pub fn parse_subnet(text: &str) -> Result<Ipv4Net, Invalid> {
 ///
 /// Allocation is serial: the next address after the last one given, so that an address that was just
 /// released is not given to somebody else at once. The subnet's first and last addresses are nobody's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Allocator {
     subnet: Ipv4Net,
     range: Ipv4Net,
@@ -159,6 +161,11 @@ impl Allocator {
             return Err(Invalid::conflict("ip", what));
         }
         Ok(address)
+    }
+
+    /// Whether somebody has the address.
+    pub fn holds(&self, address: Ipv4Addr) -> bool {
+        self.taken.contains(&address)
     }
 
     /// Gives an address back.

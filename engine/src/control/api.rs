@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -112,11 +113,35 @@ pub enum Request {
     Stats,
     /// Processes, version, uptime, networks, ports.
     Status,
+    /// Swap the engine's program: the engine ends, and its keeper starts this one in its place, which takes
+    /// over.
+    Upgrade {
+        /// Its path.
+        program: PathBuf,
+    },
     /// End everything.
     ShutDown,
 }
 
 impl Request {
+    /// Whether it changes nothing.
+    pub const fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Self::Hello
+                | Self::Namespaces
+                | Self::Containers
+                | Self::Container { .. }
+                | Self::Networks
+                | Self::Network { .. }
+                | Self::Fdb
+                | Self::Neighbours
+                | Self::Flows
+                | Self::Stats
+                | Self::Status
+        )
+    }
+
     /// How long the answer may take.
     pub fn patience(&self) -> Duration {
         /// Longest operation that waits for nothing but the kernel and the keeper.
@@ -418,6 +443,12 @@ pub struct StatusView {
     pub keeper: Process,
     /// Seconds since the engine started.
     pub uptime: u64,
+    /// How many engines have ended before this one under its keeper.
+    pub restarts: u32,
+    /// What the last one ended of.
+    pub last_end: Option<String>,
+    /// Why an engine after this one would not know what it is to know.
+    pub trouble: Option<String>,
     /// A user namespace had to be made.
     pub unprivileged: bool,
     /// Memory of all receive rings, in bytes.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Invalid;
 use crate::config::Isolation;
 
@@ -25,7 +27,7 @@ const DEFAULT_PREFIX: &str = "eth";
 const MAX_PREFIX: usize = 12;
 
 /// Whether a network's addresses are translated on their way out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Masquerading {
     /// To the uplink's.
     #[default]
@@ -35,9 +37,11 @@ pub enum Masquerading {
 }
 
 /// What the options of a network's driver say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DriverOptions {
     /// Whether containers of the network reach each other.
+    #[serde(with = "isolation")]
     pub isolation: Isolation,
     /// Whether the network's addresses are translated on their way out.
     pub masquerading: Masquerading,
@@ -131,6 +135,24 @@ fn unknown(name: &str) -> Invalid {
     };
     let known = KNOWN.join(", ");
     Invalid::new("options", format!("{shown}: {why}; there are {known}"))
+}
+
+/// Isolation, as whether there is any.
+mod isolation {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::config::Isolation;
+
+    pub(super) fn serialize<S: Serializer>(
+        isolation: &Isolation,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_bool(*isolation == Isolation::On)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Isolation, D::Error> {
+        bool::deserialize(from).map(|is_on| if is_on { Isolation::On } else { Isolation::Off })
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,12 @@
 //! The kernel takes the outer VLAN tag out of the frame and reports it beside it; it is put back here,
 //! into the headroom. Slots are used in order; a slot belongs to the engine from the moment its status
 //! says so until `PacketSocket::release`.
+//!
+//! A socket may outlive the engine that made its ring, and be taken over by another one with everything
+//! that it has heard meanwhile. What that one has to know lies in the ring itself: how many slots were
+//! taken in all, in the first slot behind the address, where nobody writes; and in each slot whether it
+//! was taken, in the padding of its header, which the kernel clears. A frame that was taken is never
+//! looked at again: it may have been edited, and it may have been what the engine has died of.
 #![allow(
     unsafe_code,
     reason = "packet rings have no safe interface: set-up, mapping, status words"
@@ -20,7 +26,7 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use pontoon_packet::{Frame, Offload};
 
@@ -132,16 +138,18 @@ unsafe impl Send for PacketSocket {}
 
 impl PacketSocket {
     /// Makes a ring on `fd`, a packet socket that was created with protocol 0 (so that nothing is
-    /// queued yet), and starts to hear.
+    /// queued yet), and starts to hear. A ring that an engine before this one has made is taken over.
     ///
     /// # Errors
     /// The kernel refuses an option, the ring's memory, or the binding.
     pub fn open(fd: OwnedFd, binding: Binding, size: RingSize) -> io::Result<Self> {
-        set_option(
-            fd.as_fd(),
-            libc::PACKET_VERSION,
-            &(libc::tpacket_versions::TPACKET_V2 as c_int),
-        )?;
+        let version = libc::tpacket_versions::TPACKET_V2 as c_int;
+        match set_option(fd.as_fd(), libc::PACKET_VERSION, &version) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Self::take_over(fd, binding, size);
+            }
+            other => other?,
+        }
         set_option(fd.as_fd(), libc::PACKET_RESERVE, &HEADROOM)?;
         set_option(fd.as_fd(), libc::PACKET_VNET_HDR, &1)?;
         set_option(fd.as_fd(), PACKET_IGNORE_OUTGOING, &1)?;
@@ -158,16 +166,41 @@ impl PacketSocket {
             nix::sys::socket::sockopt::SndBuf,
             &(SEND_BUFFER as usize),
         )?;
+        let socket = Self::map(fd, size)?;
+        bind(&socket.fd, binding)?;
+        Ok(socket)
+    }
+
+    /// Goes on where an engine before this one has ended, with a ring of this size.
+    fn take_over(fd: OwnedFd, binding: Binding, size: RingSize) -> io::Result<Self> {
+        let mut socket = Self::map(fd, size)?;
+        if !is_shared_out(&socket.fd) {
+            bind(&socket.fd, binding)?;
+        }
+        socket.taken = socket.position().load(Ordering::Relaxed) as usize;
+        while socket.was_taken(socket.taken) {
+            socket.taken += 1;
+        }
+        socket.released = socket.taken;
+        while socket.released > 0
+            && socket.taken - socket.released < size.slots()
+            && socket.was_taken(socket.released - 1)
+        {
+            socket.released -= 1;
+        }
+        socket.release();
+        Ok(socket)
+    }
+
+    fn map(fd: OwnedFd, size: RingSize) -> io::Result<Self> {
         let ring = map(&fd, size.bytes())?;
-        let socket = Self {
+        Ok(Self {
             fd,
             ring,
             size,
             taken: 0,
             released: 0,
-        };
-        bind(&socket.fd, binding)?;
-        Ok(socket)
+        })
     }
 
     /// Whether the next slot holds a frame. Costs no system call.
@@ -203,6 +236,25 @@ impl PacketSocket {
         (header, address.sll_ifindex as u32)
     }
 
+    /// How many slots were taken in all: what the next engine is to know.
+    fn position(&self) -> &AtomicU64 {
+        // SAFETY: it lies in the first slot between address and frame, aligned, where the kernel writes
+        // nothing and no frame is put.
+        unsafe { AtomicU64::from_ptr(self.ring.add(POSITION).cast().as_ptr()) }
+    }
+
+    fn mark(&self, number: usize) -> &AtomicU32 {
+        // SAFETY: the padding lies in the header of a slot, aligned; the kernel clears it with the rest of
+        // the header, before it hands the slot over.
+        unsafe { AtomicU32::from_ptr(self.slot(number).add(MARK).cast().as_ptr()) }
+    }
+
+    /// Whether a frame that is not given back yet was taken from a slot.
+    fn was_taken(&self, number: usize) -> bool {
+        let status = self.status(number).load(Ordering::Acquire);
+        status & libc::TP_STATUS_USER != 0 && self.mark(number).load(Ordering::Relaxed) != 0
+    }
+
     /// The bytes of the frames in the next slots, as the kernel put them there (without a tag).
     pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
         (self.taken..)
@@ -224,7 +276,11 @@ impl PacketSocket {
         }
         let (slot, size) = (self.slot(self.taken), self.size.slot);
         let (header, ifindex) = self.described(self.taken);
+        self.mark(self.taken).store(1, Ordering::Relaxed);
         self.taken += 1;
+        self.position().store(self.taken as u64, Ordering::Relaxed);
+        // Whatever is done with the frame is done after that, as an engine after this one will see it.
+        compiler_fence(Ordering::SeqCst);
         if header.tp_snaplen < header.tp_len {
             return Some(Err(Unusable::Truncated));
         }
@@ -320,6 +376,10 @@ impl Drop for PacketSocket {
 
 /// Where the kernel puts the address: behind the header, aligned to `TPACKET_ALIGNMENT`.
 const ADDRESS: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
+/// Where the first slot says how many were taken: behind the address, before the offload header.
+const POSITION: usize = (ADDRESS + size_of::<libc::sockaddr_ll>()).next_multiple_of(8);
+/// Where each slot's header has its padding.
+const MARK: usize = std::mem::offset_of!(libc::tpacket2_hdr, tp_padding);
 /// Not in every libc; `include/uapi/linux/if_packet.h`.
 const PACKET_IGNORE_OUTGOING: c_int = 23;
 const VLAN_TAG: usize = 4;
@@ -367,6 +427,23 @@ pub(super) fn set_option<T>(fd: BorrowedFd<'_>, option: c_int, value: &T) -> io:
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Whether the socket is one of a group ([`super::shared_rings`]) already. Such a one stays bound.
+pub(super) fn is_shared_out(fd: &impl AsFd) -> bool {
+    let mut group: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `group`, which the kernel fills.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT,
+            (&raw mut group).cast(),
+            &raw mut len,
+        )
+    };
+    result == 0 && group != 0
 }
 
 fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {

@@ -71,6 +71,20 @@ impl Process {
     }
 }
 
+/// When a process was started, in clock ticks since the machine was (`proc_pid_stat(5)`). Together with its
+/// number it names the process for as long as the machine runs.
+///
+/// # Errors
+/// There is none.
+pub(super) fn started(pid: i32) -> io::Result<u64> {
+    /// Fields behind the command's name, which may hold anything, up to field 22.
+    const FIELD: usize = 19;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' '));
+    let field = fields.and_then(|mut fields| fields.nth(FIELD)?.parse().ok());
+    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

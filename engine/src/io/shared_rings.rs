@@ -20,7 +20,9 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use super::packet_socket::{Binding, PacketSocket, Received, RingSize, Unusable, set_option};
+use super::packet_socket::{
+    Binding, PacketSocket, Received, RingSize, Unusable, is_shared_out, set_option,
+};
 use super::transmit::SendQueue;
 
 /// Rings for small frames. A flood overruns the ring of a quarter of the containers.
@@ -55,7 +57,8 @@ enum Ring {
 }
 
 impl SharedRings {
-    /// Starts to hear all interfaces of the namespace by these sockets, which were created with protocol 0.
+    /// Starts to hear all interfaces of the namespace by these sockets, which were created with protocol 0,
+    /// or goes on with what an engine before this one has made of them.
     ///
     /// # Errors
     /// There are not [`SOCKETS`] of them, or the kernel refuses a ring, a binding or the group.
@@ -169,7 +172,7 @@ impl SharedRings {
 /// Lets sockets share what they hear: long frames go to the first, others to the rest by interface.
 fn join(sockets: &[PacketSocket]) -> io::Result<()> {
     let kind = libc::PACKET_FANOUT_CBPF as c_int | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
-    for socket in sockets {
+    for socket in sockets.iter().filter(|socket| !is_shared_out(*socket)) {
         set_option(socket.as_fd(), libc::PACKET_FANOUT, &(GROUP | kind << 16))?;
     }
     let mut program = filter();

@@ -90,6 +90,17 @@ impl WorkerHandle {
     }
 }
 
+/// A worker that has panicked ends the process: an engine without one serves nobody, and is started again.
+struct EndsTheProcess;
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// The worker's own state.
 pub struct Worker {
     datapath: Datapath,
@@ -121,7 +132,10 @@ impl Worker {
         };
         let thread = thread::Builder::new()
             .name("pontoon-worker".to_owned())
-            .spawn(|| worker.run())?;
+            .spawn(|| {
+                let _whole = EndsTheProcess;
+                worker.run();
+            })?;
         Ok((
             WorkerHandle {
                 commands: sender,

@@ -7,7 +7,9 @@ use std::{fs, io};
 
 use crossbeam_channel::Receiver;
 use pontoon_engine::io::fdpass::Channel;
-use pontoon_engine::io::keeper::protocol::{Event, Plug, ReplyBody, RequestBody, SandboxId};
+use pontoon_engine::io::keeper::protocol::{
+    Event, Plug, ReplyBody, RequestBody, SandboxId, VERSION,
+};
 use pontoon_engine::io::keeper::{self, KeeperLink};
 use pontoon_engine::io::namespace::{
     Inside, become_root_of_new_user_namespace, enter, in_child, new_network_namespace, owner_of,
@@ -34,8 +36,10 @@ impl Engine {
         // SAFETY: the keeper has put the pair's end there, and nobody else takes it.
         let fd = unsafe { OwnedFd::from_raw_fd(keeper::ENGINE_FD) };
         let (link, events) = KeeperLink::open(Channel::from_fd(fd)).unwrap();
-        let (reply, fds) = link.request(RequestBody::Sandbox, &[]).unwrap();
-        let ReplyBody::Sandbox { unprivileged } = reply else {
+        let (reply, fds) = link
+            .request(RequestBody::Sandbox { version: VERSION }, &[])
+            .unwrap();
+        let ReplyBody::Sandbox { unprivileged, .. } = reply else {
             panic!("{reply:?}");
         };
         let made = if unprivileged { 3 } else { 1 };

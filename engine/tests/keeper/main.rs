@@ -12,12 +12,13 @@ mod shortage;
 mod uplinks;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use pontoon_engine::io::keeper;
 use pontoon_engine::io::keeper::protocol::Event;
+use pontoon_engine::io::keeper::{self, Program};
 use pontoon_engine::io::netlink::{Netlink, Watch};
 
 use engine::Engine;
@@ -149,11 +150,7 @@ fn keeper_part() {
     let (fds, names) = (open(), links());
     let engine = match env::var(SCENARIO).unwrap().as_str() {
         DEAF => deaf_engine(),
-        _ => {
-            let mut engine = Command::new(env::current_exe().unwrap());
-            engine.args(part("engine_part"));
-            engine
-        }
+        _ => program(env::current_exe().unwrap(), &part("engine_part")),
     };
     let status = keeper::run(engine).unwrap();
     assert!(status.success(), "the engine's part failed");
@@ -164,8 +161,16 @@ fn keeper_part() {
 const DEAF: &str = "deaf";
 
 /// Ends while the keeper's word that it was told to end waits to be read.
-fn deaf_engine() -> Command {
-    wrapped("sh", &["-c", "kill -TERM $PPID; sleep 0.3"])
+fn deaf_engine() -> Program {
+    program("sh".into(), &["-c", "kill -TERM $PPID; sleep 0.3"])
+}
+
+fn program(path: PathBuf, arguments: &[&str]) -> Program {
+    Program {
+        path,
+        arguments: arguments.iter().map(Into::into).collect(),
+        version: Vec::new(),
+    }
 }
 
 #[test]

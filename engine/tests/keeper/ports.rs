@@ -26,6 +26,11 @@ pub(super) fn bind(engine: &Engine, ports: &[HostEndpoint]) -> (Vec<OwnedFd>, Op
     }
 }
 
+pub(super) fn unbind(engine: &Engine, ports: &[HostEndpoint]) {
+    let request = RequestBody::Unbind(ports.to_vec());
+    engine.link.request(request, &[]).unwrap();
+}
+
 /// Ports that everybody may have, at an address of the loopback that is this process's alone.
 pub(super) fn ports(count: usize) -> Vec<HostEndpoint> {
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -36,7 +41,7 @@ pub(super) fn ports(count: usize) -> Vec<HostEndpoint> {
     (20_000..).take(count).map(at).collect()
 }
 
-/// Root's keeper binds what takes a right in the namespace where it stands, and keeps nothing of it.
+/// Root's keeper binds what takes a right in the namespace where it stands, and frees it when it is told.
 pub(super) fn privileged_ports(engine: &Engine) {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     assert_eq!(first.trim(), "1024");
@@ -45,6 +50,7 @@ pub(super) fn privileged_ports(engine: &Engine) {
         let (fds, stopped) = bind(engine, &wanted);
         assert_eq!((fds.len(), stopped), (2, None));
         listen(&fds[0], Backlog::MAXCONN).unwrap();
+        unbind(engine, &wanted);
     }
 }
 
@@ -77,6 +83,7 @@ pub(super) fn many_ports(engine: &Engine) {
     let (fds, stopped) = bind(engine, &ports(MAX_FDS));
     assert_eq!((fds.len(), stopped), (MAX_FDS, None));
     drop(fds);
+    unbind(engine, &ports(MAX_FDS));
     let request = RequestBody::Bind(ports(MAX_FDS + 1));
     let error = engine.link.request(request, &[]).unwrap_err().to_string();
     assert!(error.contains("too large"), "{error}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
-use pontoon_engine::io::keeper::protocol::RequestBody;
+use pontoon_engine::io::keeper::protocol::{RequestBody, VERSION};
 
 use crate::engine::{Engine, own_network};
 use crate::plugs::spec;
@@ -55,17 +55,19 @@ pub(super) fn short_engine(engine: &Engine) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let limit = |files| setrlimit(Resource::RLIMIT_NOFILE, files, hard).unwrap();
+    const SANDBOX: RequestBody = RequestBody::Sandbox { version: VERSION };
     let free = free_number("self");
     limit(free);
-    let (_, fds) = engine.link.request(RequestBody::Sandbox, &[]).unwrap();
+    let (_, fds) = engine.link.request(SANDBOX, &[]).unwrap();
     limit(soft);
     assert_eq!(fds.len(), 0, "the answer came without descriptors");
-    let (_, fds) = engine.link.request(RequestBody::Sandbox, &[]).unwrap();
+    let (_, fds) = engine.link.request(SANDBOX, &[]).unwrap();
     assert!(fds.len() >= 2);
     limit(free);
     let (fds, stopped) = ports::bind(engine, &ports::ports(3));
     limit(soft);
     assert_eq!((fds.len(), stopped), (0, None));
+    ports::unbind(engine, &ports::ports(3));
     let (fds, _) = ports::bind(engine, &ports::ports(3));
     assert_eq!(fds.len(), 3, "nothing was left");
 }

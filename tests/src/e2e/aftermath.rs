@@ -25,7 +25,7 @@ pub(super) fn report() -> String {
 }
 
 /// Processes, namespaces, interfaces, sockets and filters that Pontoon has made and that are there.
-pub(super) fn leftovers() -> Vec<String> {
+pub fn leftovers() -> Vec<String> {
     let mut found = processes();
     found.extend(lines(
         "ip netns exec c1 ip netns list-id",

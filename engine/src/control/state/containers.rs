@@ -1,5 +1,7 @@
 //! Containers.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Endpoint, HostPorts, State};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, ContainerView, NetworkMode};
@@ -14,7 +16,7 @@ const NO_NETWORK: &str = "none";
 const HOST_NETWORK: &str = "host";
 
 /// Whether a container runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Its namespace is plugged in.
     Running,
@@ -23,11 +25,12 @@ pub enum Phase {
 }
 
 /// A number that no other container has, or will have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerNumber(pub u32);
 
 /// A container: a namespace, its places on networks, and perhaps a process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Container {
     /// 64 digits.
     pub id: String,

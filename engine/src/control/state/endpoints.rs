@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use pontoon_packet::MacAddr;
+use serde::{Deserialize, Serialize};
 
 use super::networks::no_such_network;
+use super::snapshot::{hardware, port_id};
 use super::{Container, Network, Phase, State};
 use crate::config::PortId;
 use crate::control::Invalid;
@@ -20,19 +22,22 @@ use crate::control::publish::PublishSpec;
 const MAX_IFNAME: usize = 15;
 
 /// A container's place on a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// 64 digits.
     pub id: String,
     /// Name of the network.
     pub network: String,
     /// Its port.
+    #[serde(with = "port_id")]
     pub port: PortId,
     /// Name of the interface inside.
     pub ifname: String,
     /// Its address.
     pub address: Ipv4Addr,
     /// Its hardware address.
+    #[serde(with = "hardware")]
     pub mac: MacAddr,
     /// Names by which others of the network find the container, besides its own.
     pub aliases: Vec<String>,

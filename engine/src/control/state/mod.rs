@@ -13,6 +13,7 @@ mod modes;
 mod network_tests;
 mod networks;
 mod ports;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use choice::{FreePorts, HostPorts, Stopped, Unclaimed};
 pub use containers::{Container, ContainerNumber, Phase};
 pub use endpoints::Endpoint;
 pub use networks::{HostPort, Network, UplinkSpec};
+pub use snapshot::{Damage, SCHEMA, Snapshot};
 
 use crate::config::PortId;
 

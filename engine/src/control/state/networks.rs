@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use pontoon_packet::MacAddr;
+use serde::{Deserialize, Serialize};
 
 use super::addressing::Addressing;
 use super::{DEFAULT_NETWORK, State};
@@ -28,7 +29,7 @@ const RESERVED_NAMES: [&str; 2] = ["host", "none"];
 const MIN_ID: usize = 4;
 
 /// Where a network's datagrams for elsewhere go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UplinkSpec {
     /// Nowhere.
     None,
@@ -49,7 +50,7 @@ impl UplinkSpec {
 }
 
 /// How the host is plugged into a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostPort {
     /// By a pair of virtual Ethernet interfaces.
     Veth,
@@ -58,7 +59,8 @@ pub enum HostPort {
 }
 
 /// A network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Network {
     /// 64 digits.
     pub id: String,

@@ -1,12 +1,10 @@
 //! The runtime directory: private, and one engine's at a time.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use nix::fcntl::{Flock, FlockArg};
 
 use super::http::Connection;
 use crate::control::api::Request;
@@ -19,16 +17,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const HELLO: Duration = Duration::from_secs(1);
 
 /// Makes the runtime directory and takes its lock. An engine that holds it but serves nobody is leaving.
-pub(super) fn lock(directory: &Path) -> io::Result<Flock<File>> {
+/// The lock is the open file's: whoever has a duplicate of its descriptor holds it.
+pub(super) fn lock(directory: &Path) -> io::Result<File> {
     make_private(directory)?;
     let path = directory.join("lock");
-    let mut file = File::create(&path)?;
+    let file = File::create(&path)?;
     let end = Instant::now() + TAKEOVER;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, _)) => file,
-        };
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
         if serves(directory) {
             let what = "an engine runs already";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));

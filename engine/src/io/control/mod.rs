@@ -20,6 +20,7 @@ mod operations;
 mod resolvers;
 mod routes;
 mod seats;
+mod store;
 pub mod transport;
 mod watch;
 mod watchers;
@@ -27,7 +28,7 @@ mod watchers;
 use std::fs;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -37,7 +38,7 @@ use crossbeam_channel::{Receiver, select, unbounded};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::fdpass::Channel;
-use super::keeper::protocol::Event;
+use super::keeper::protocol::{Event, Key, RequestBody};
 use super::keeper::{ENGINE_FD, KeeperLink};
 use crate::control::api::{Answer, Request};
 use crate::control::state::ContainerNumber;
@@ -76,6 +77,17 @@ enum Word {
     Ended(ContainerNumber),
     /// Everything is to end, or has.
     End,
+    /// Another engine is to take over.
+    StartAgain,
+}
+
+/// How an engine has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With everything that it had.
+    InOrder,
+    /// So that another one takes over; the process must end at once.
+    ForAnother,
 }
 
 /// What the threads share.
@@ -129,21 +141,25 @@ impl Drop for Hold<'_> {
 /// # Errors
 /// Another engine runs for `directory` ([`io::ErrorKind::AlreadyExists`]), or the keeper, the sockets
 /// or the threads cannot be had.
-pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
+pub fn run(directory: &Path, stay: Stay) -> io::Result<End> {
     // Before there are threads: they inherit what is blocked.
     let signals = block_signals()?;
-    let _lock = lock(directory)?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;
+    let _lock = have(&keeper, Key::Lock, || lock(directory).map(OwnedFd::from))?;
     let (words, word) = unbounded();
     let watch = Watch::start(words.clone())?;
-    let control = Control::start(keeper, stay, watch, directory.to_owned());
+    let control = Control::start(keeper.clone(), stay, watch, directory.to_owned());
     let engine = Arc::new(Engine {
         control: Mutex::new(control.map_err(io::Error::other)?),
         seats: Seats::default(),
         watchers: Watchers::default(),
     });
-    let listener = Listener::open(directory)?;
+    let fd = have(&keeper, Key::Clients, || {
+        Listener::open(directory).map(OwnedFd::from)
+    })?;
+    let listener = Listener::take_over(fd, directory);
     let socket = listener.path().to_owned();
+    engine.hold().serving().map_err(io::Error::other)?;
     let told = words.clone();
     thread::Builder::new()
         .name("pontoon-signals".to_owned())
@@ -156,22 +172,43 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<()> {
     thread::Builder::new()
         .name("pontoon-api".to_owned())
         .spawn(move || clients::serve(&listener, &shared, &words))?;
-    wait(&engine, &events, &word);
+    if wait(&engine, &events, &word) == End::ForAnother {
+        return Ok(End::ForAnother);
+    }
     engine.seats.close();
     // The directory itself stays: the user may have made it.
     let _ = fs::remove_file(socket);
     engine.hold().end_everything();
-    Ok(())
+    Ok(End::InOrder)
+}
+
+/// What the keeper keeps by a name, or something new that it keeps from now on.
+fn have(
+    keeper: &KeeperLink,
+    key: Key,
+    make: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    let (_, fds) = keeper
+        .request(RequestBody::Fetch(key), &[])
+        .map_err(io::Error::other)?;
+    if let Some(fd) = fds.into_iter().next() {
+        return Ok(fd);
+    }
+    let fd = make()?;
+    keeper
+        .request(RequestBody::Keep(key), &[fd.as_fd()])
+        .map_err(io::Error::other)?;
+    Ok(fd)
 }
 
 /// Waits for what ends the engine, and passes on what the keeper reports.
-fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
+fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) -> End {
     let first = crossbeam_channel::after(FIRST_CONTAINER);
     let mut due = false;
     loop {
         select! {
             recv(events) -> event => match event {
-                Ok(Event::ShutDown) | Err(_) => return,
+                Ok(Event::ShutDown) | Err(_) => return End::InOrder,
                 Ok(event) => {
                     if let Event::UplinkChanged { interface, facts: None } = &event {
                         let what = format!("the uplink {interface} is gone");
@@ -185,15 +222,18 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) {
                 Ok(Word::MaybeLeave) => due = true,
                 Ok(Word::ClientGone) => {}
                 Ok(Word::Ended(container)) => {
-                    engine.hold().unattended(container);
+                    let mut control = engine.hold();
+                    control.unattended(container);
+                    control.save();
                     due = true;
                 }
-                Ok(Word::End) | Err(_) => return,
+                Ok(Word::StartAgain) => return End::ForAnother,
+                Ok(Word::End) | Err(_) => return End::InOrder,
             },
             recv(first) -> _ => due = true,
         }
         if due && engine.seats.close_unless(|| engine.hold().is_used()) {
-            return;
+            return End::InOrder;
         }
     }
 }
@@ -208,6 +248,7 @@ fn answer(
             engine.seats.close();
             Some(Word::End)
         }
+        Request::Upgrade { .. } => Some(Word::StartAgain),
         Request::Attach(_)
         | Request::Detach { .. }
         | Request::Exited { .. }
@@ -238,7 +279,9 @@ fn stop(engine: &Engine, name: &str, seconds: u64) -> Answer {
     let end = Instant::now() + REPORT;
     while engine.hold().runs(&id) {
         if Instant::now() > end {
-            engine.hold().exited(&id, operations::UNKNOWN_STATUS);
+            let mut control = engine.hold();
+            control.exited(&id, operations::UNKNOWN_STATUS);
+            control.save();
         }
         thread::sleep(LOOK_EVERY);
     }

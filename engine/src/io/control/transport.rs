@@ -59,6 +59,12 @@ impl Listener {
         Ok(Self { fd, path })
     }
 
+    /// Goes on to listen at a socket of `directory` that an engine before this one has listened at.
+    pub fn take_over(fd: OwnedFd, directory: &Path) -> Self {
+        let path = directory.join(SOCKET);
+        Self { fd, path }
+    }
+
     /// Waits for a client.
     ///
     /// # Errors
@@ -71,6 +77,12 @@ impl Listener {
     /// The socket's path, to be removed at the end.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> Self {
+        listener.fd
     }
 }
 

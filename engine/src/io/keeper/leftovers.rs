@@ -2,14 +2,14 @@
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::io::process::Process;
+use crate::io::process::{Process, started};
 
 /// How long processes may take to die of SIGKILL; nothing else is answered meanwhile.
 const TIME: Duration = Duration::from_millis(500);
@@ -43,6 +43,26 @@ pub(super) fn end_processes(net: BorrowedFd<'_>) -> io::Result<()> {
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Ends a process that was started at `since` (see [`started`]), and all others in its mount namespace.
+///
+/// # Errors
+/// It is in the keeper's own namespace, or does not end.
+pub(super) fn end_leftover(pid: i32, since: u64) -> io::Result<()> {
+    let there = || started(pid).is_ok_and(|at| at == since);
+    let found = there().then(|| {
+        (
+            Process::open(pid),
+            fs::File::open(format!("/proc/{pid}/ns/mnt")),
+        )
+    });
+    // Whoever has the number now had it when both were opened.
+    let Some((process, mount)) = found.filter(|_| there()) else {
+        return Ok(());
+    };
+    process?.signal(Signal::SIGKILL)?;
+    end_processes(mount?.as_fd())
 }
 
 /// Sends SIGKILL to all that are there. Returns how many that are.

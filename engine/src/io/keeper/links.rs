@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::plug::{self, Foreign};
 use super::protocol::{Event, Plug, SandboxId};
+use super::vault::Kept;
 use crate::io::namespace::{Inside, Privilege, Sandbox};
 use crate::io::netlink::{Change, Link, Netlink};
 use crate::io::spare::Spare;
@@ -14,6 +15,8 @@ use crate::io::spare::Spare;
 const TO_UNPLUG: usize = 2;
 
 struct Foreigner {
+    ifindex: u32,
+    packet: OwnedFd,
     watch: Netlink,
     user: OwnedFd,
     net: OwnedFd,
@@ -24,9 +27,9 @@ pub(super) struct Links {
     privilege: Privilege,
     pub(super) sandbox: Sandbox,
     watch: Netlink,
-    /// Indices of those in the sandbox.
-    shared: BTreeSet<u32>,
-    foreign: BTreeMap<SandboxId, Foreigner>,
+    /// Those in the sandbox, by index.
+    shared: BTreeMap<u32, Kept<()>>,
+    foreign: BTreeMap<SandboxId, Kept<Foreigner>>,
     next_foreign: u32,
     /// Given up to delete an interface when there is no other descriptor: nobody else would.
     spare: Spare,
@@ -46,7 +49,7 @@ impl Links {
             privilege,
             watch: Netlink::from_fd(sandbox.watch.try_clone()?),
             sandbox,
-            shared: BTreeSet::new(),
+            shared: BTreeMap::new(),
             foreign: BTreeMap::new(),
             next_foreign: 1,
             spare: Spare::keep(TO_UNPLUG),
@@ -55,7 +58,8 @@ impl Links {
 
     /// What becomes readable when there are [changes](Self::changes) in a namespace.
     pub(super) fn watches(&self) -> impl Iterator<Item = (SandboxId, BorrowedFd<'_>)> {
-        let foreign = self.foreign.iter().map(|(id, f)| (*id, f.watch.as_fd()));
+        let foreign = self.foreign.iter();
+        let foreign = foreign.map(|(id, f)| (*id, f.thing.watch.as_fd()));
         [(SandboxId::SHARED, self.watch.as_fd())]
             .into_iter()
             .chain(foreign)
@@ -70,7 +74,7 @@ impl Links {
         let ifindex = plugged.ifindex;
         let (sandbox, packet) = match plugged.foreign {
             None => {
-                self.shared.insert(ifindex);
+                self.shared.insert(ifindex, Kept::claimed(()));
                 (SandboxId::SHARED, None)
             }
             Some(Foreign {
@@ -81,8 +85,14 @@ impl Links {
             }) => {
                 let id = SandboxId(self.next_foreign);
                 self.next_foreign += 1;
-                let watch = Netlink::from_fd(watch);
-                self.foreign.insert(id, Foreigner { watch, user, net });
+                let foreigner = Foreigner {
+                    ifindex,
+                    packet: packet.try_clone()?,
+                    watch: Netlink::from_fd(watch),
+                    user,
+                    net,
+                };
+                self.foreign.insert(id, Kept::claimed(foreigner));
                 (id, Some(packet))
             }
         };
@@ -93,6 +103,51 @@ impl Links {
         })
     }
 
+    /// Hands out again what an engine before has had.
+    ///
+    /// # Errors
+    /// It is gone, or no descriptor is free.
+    pub(super) fn replug(&mut self, id: SandboxId, ifindex: u32) -> io::Result<Made> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
+        let packet = if id == SandboxId::SHARED {
+            self.shared.get_mut(&ifindex).ok_or_else(gone)?.claimed = true;
+            None
+        } else {
+            let kept = self.foreign.get_mut(&id).ok_or_else(gone)?;
+            kept.claimed = true;
+            Some(kept.thing.packet.try_clone()?)
+        };
+        Ok(Made {
+            sandbox: id,
+            ifindex,
+            packet,
+        })
+    }
+
+    /// The engine that had all of them is gone.
+    pub(super) fn disown(&mut self) {
+        self.shared
+            .values_mut()
+            .for_each(|kept| kept.claimed = false);
+        self.foreign
+            .values_mut()
+            .for_each(|kept| kept.claimed = false);
+    }
+
+    /// Deletes what the engine that runs does not have. Returns how the rest stands.
+    pub(super) fn tidy(&mut self) -> Vec<Event> {
+        let shared = self.shared.iter().filter(|(_, kept)| !kept.claimed);
+        let shared = shared.map(|(ifindex, _)| (SandboxId::SHARED, *ifindex));
+        let foreign = self.foreign.iter().filter(|(_, kept)| !kept.claimed);
+        let foreign = foreign.map(|(id, kept)| (*id, kept.thing.ifindex));
+        for (id, ifindex) in shared.chain(foreign).collect::<Vec<_>>() {
+            // A namespace that cannot be entered any more has taken its interfaces with it.
+            let _ = self.unplug(id, ifindex);
+            self.forget(id, ifindex);
+        }
+        self.look_again()
+    }
+
     /// Deletes an interface.
     ///
     /// # Errors
@@ -100,9 +155,9 @@ impl Links {
     pub(super) fn unplug(&mut self, id: SandboxId, ifindex: u32) -> io::Result<()> {
         let inside = match self.foreign.get(&id) {
             _ if id == SandboxId::SHARED => self.sandbox.inside(),
-            Some(foreigner) => Inside {
-                user: Some(foreigner.user.as_fd()),
-                net: Some(foreigner.net.as_fd()),
+            Some(Kept { thing, .. }) => Inside {
+                user: Some(thing.user.as_fd()),
+                net: Some(thing.net.as_fd()),
             },
             None => return Ok(()),
         };
@@ -125,7 +180,7 @@ impl Links {
     /// What has changed in a namespace.
     pub(super) fn changes(&mut self, id: SandboxId) -> Vec<Event> {
         let watch = match self.foreign.get_mut(&id) {
-            Some(foreigner) => &mut foreigner.watch,
+            Some(kept) => &mut kept.thing.watch,
             None if id == SandboxId::SHARED => &mut self.watch,
             // A request that was answered in the same turn has taken it away.
             None => return Vec::new(),
@@ -162,7 +217,8 @@ impl Links {
             return Vec::new();
         };
         let present: BTreeSet<u32> = there.iter().map(|link| link.index).collect();
-        let gone: Vec<u32> = self.shared.difference(&present).copied().collect();
+        let known = self.shared.keys().copied();
+        let gone: Vec<u32> = known.filter(|index| !present.contains(index)).collect();
         let gone = gone
             .into_iter()
             .map(|ifindex| self.link_gone(SandboxId::SHARED, ifindex));

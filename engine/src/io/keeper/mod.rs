@@ -15,44 +15,74 @@
 //! | plug, unplug | child | root inside the sandbox's (or a foreign) user namespace; ends |
 //! | all packet work | engine | nothing: no capability, no new privileges |
 //!
-//! Everything that was made hangs on descriptors: when the keeper ends, the sandbox's interfaces and
-//! with them the containers' end too, and so do the uplinks' shields. When the engine ends, so does the
-//! keeper; when the keeper ends, the engine reads the end of the pair and ends as well.
+//! Everything that was made hangs on descriptors, of which the keeper keeps one each: packet sockets with
+//! their rings, published ports, uplinks, and what the engine gives it to keep (`vault`). When the engine
+//! dies, frames and clients wait there for the next one, which is started at once (`lives`), asks for
+//! what it knows of, and has the rest cleaned up. An engine that ends in order ends the keeper too.
+//!
+//! When the keeper ends, the sandbox's interfaces and with them the containers' end too, and so do the
+//! uplinks' shields; the engine reads the end of the pair, and ends as well.
 
 mod client;
+mod engine;
 mod holder;
 mod leftovers;
 mod links;
+mod lives;
 mod plug;
 mod ports;
 pub mod protocol;
 mod requests;
 mod uplink;
+mod vault;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::fdpass::Channel;
 use super::namespace::{Privilege, Sandbox};
 pub use client::{KeeperError, KeeperLink};
+use engine::Engine;
+pub use engine::Program;
 use links::Links;
-use protocol::{Event, FromKeeper, SandboxId};
+use lives::Backoff;
+use ports::Ports;
+use protocol::{Event, FromKeeper, Lives, SandboxId};
 use uplink::Uplinks;
+use vault::Vault;
 
 /// Number of the descriptor under which the engine finds its end of the pair.
 pub const ENGINE_FD: i32 = 3;
+/// Exit status of an engine that is to be started again at once.
+pub const START_AGAIN: u8 = 76;
+
+/// Engines that may die while everything is to end, before it ends without one.
+const LAST_TRIES: u32 = 3;
 
 struct Keeper {
     privilege: Privilege,
     links: Links,
     uplinks: Uplinks,
-    link: Channel,
+    ports: Ports,
+    vault: Vault,
+    /// The path of the program that runs here.
+    own: PathBuf,
+    program: Program,
+    engine: Option<Engine>,
+    /// When the next engine is started, if none runs.
+    due: Instant,
+    backoff: Backoff,
+    lives: Lives,
+    /// Some engine has served clients.
+    served: bool,
+    /// The keeper was told to end: how many engines more may try to do that in order.
+    last_tries: Option<u32>,
 }
 
 /// What has become readable.
@@ -63,26 +93,45 @@ enum Ready {
     Uplinks,
 }
 
-/// Runs the keeper until the engine ends. `engine` is the command that starts the engine; it finds the
-/// pair's other end as descriptor [`ENGINE_FD`].
+/// Runs the keeper until the engine ends in order, or cannot be started a first time. `program` is how
+/// the engine is started; it finds the pair's other end as descriptor [`ENGINE_FD`].
 ///
 /// # Errors
 /// The sandbox or the engine cannot be started.
-pub fn run(engine: Command) -> io::Result<ExitStatus> {
+pub fn run(program: Program) -> io::Result<ExitStatus> {
     let signals = block_signals()?;
     let privilege = Privilege::of_this_process()?;
     let sandbox = Sandbox::make(privilege)?;
-    let (link, theirs) = Channel::pair()?;
-    let mut child = start(engine, &theirs)?;
-    drop(theirs);
+    let own = std::env::current_exe()?;
+    let engine = Engine::start(&program, &own)?;
     let mut keeper = Keeper {
         privilege,
         links: Links::new(sandbox, privilege)?,
         uplinks: Uplinks::new()?,
-        link,
+        ports: Ports::default(),
+        vault: Vault::default(),
+        own,
+        program,
+        engine: Some(engine),
+        due: Instant::now(),
+        backoff: Backoff::default(),
+        lives: Lives {
+            keeper: name_of_this_process()?,
+            restarts: 0,
+            last_end: None,
+        },
+        served: false,
+        last_tries: None,
     };
-    keeper.serve(&signals)?;
-    child.wait()
+    keeper.serve(&signals)
+}
+
+/// A name that no other process has had since the machine was started, or will have.
+fn name_of_this_process() -> io::Result<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let own = std::process::id();
+    let started = super::process::started(own as i32)?;
+    Ok(format!("{}-{own}-{started}", boot.trim()))
 }
 
 /// Signals that end the keeper are read like everything else it waits for.
@@ -98,40 +147,22 @@ fn block_signals() -> io::Result<SignalFd> {
     )?)
 }
 
-#[allow(unsafe_code, reason = "pre_exec runs between fork and exec")]
-fn start(mut engine: Command, link: &Channel) -> io::Result<Child> {
-    let fd = link.as_fd().as_raw_fd();
-    // SAFETY: `dup2` and `sigprocmask` are async-signal-safe, and nothing else is called.
-    unsafe {
-        engine.pre_exec(move || {
-            SigSet::all().thread_unblock()?;
-            if libc::dup2(fd, ENGINE_FD) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // A descriptor that is already in place would keep its close-on-exec flag.
-            if fd == ENGINE_FD && libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
-    engine.spawn()
-}
-
 impl Keeper {
-    /// Waits and answers until the engine ends.
-    fn serve(&mut self, signals: &SignalFd) -> io::Result<()> {
+    /// Waits and answers until the engine ends for good.
+    fn serve(&mut self, signals: &SignalFd) -> io::Result<ExitStatus> {
         loop {
             for ready in self.wait(signals)? {
                 match ready {
                     Ready::Engine => {
-                        if !self.handle_request()? {
-                            return Ok(());
+                        if !self.handle_request()
+                            && let Some(status) = self.engine_ended()?
+                        {
+                            return Ok(status);
                         }
                     }
                     Ready::Signal => {
                         while let Ok(Some(_)) = signals.read_signal() {
-                            self.tell(Event::ShutDown);
+                            self.shut_down();
                         }
                     }
                     Ready::Links(id) => {
@@ -144,23 +175,92 @@ impl Keeper {
                     }
                 }
             }
+            self.start_when_due();
         }
+    }
+
+    /// Takes note of the engine's end. Returns its status when it is for good.
+    fn engine_ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(engine) = self.engine.take() else {
+            return Ok(None);
+        };
+        let (pid, life) = (engine.pid(), engine.started.elapsed());
+        let status = engine.end()?;
+        if status.success() || !self.served {
+            return Ok(Some(status));
+        }
+        if self.last_tries == Some(0) {
+            // Nobody else would end what runs in containers.
+            self.vault.disown();
+            self.tidy_vault();
+            return Ok(Some(status));
+        }
+        let again = status.code() == Some(i32::from(START_AGAIN));
+        let wait = if again {
+            Duration::ZERO
+        } else {
+            self.backoff.ended(life)
+        };
+        let when = match wait.as_secs() {
+            0 => "at once".to_owned(),
+            seconds => format!("in {seconds} s"),
+        };
+        eprintln!(
+            "the engine (process {pid}) has ended after {} s ({status}); it is started again {when}",
+            life.as_secs()
+        );
+        self.due = Instant::now() + wait;
+        self.lives.restarts += 1;
+        self.lives.last_end = Some(status.to_string());
+        self.links.disown();
+        self.uplinks.disown();
+        self.ports.disown();
+        self.vault.disown();
+        if self.last_tries.is_some() {
+            self.shut_down();
+        }
+        Ok(None)
+    }
+
+    fn start_when_due(&mut self) {
+        if self.engine.is_some() || Instant::now() < self.due {
+            return;
+        }
+        match Engine::start(&self.program, &self.own) {
+            Ok(engine) => self.engine = Some(engine),
+            Err(error) => {
+                let wait = self.backoff.ended(Duration::ZERO);
+                self.due = Instant::now() + wait;
+                let (path, seconds) = (self.program.path.display(), wait.as_secs());
+                eprintln!("start the engine {path}: {error}; tried again in {seconds} s");
+            }
+        }
+    }
+
+    /// Has the engine end everything; one is started for that if none runs.
+    fn shut_down(&mut self) {
+        let tries = self.last_tries.unwrap_or(LAST_TRIES);
+        self.last_tries = Some(tries.saturating_sub(1));
+        self.due = Instant::now();
+        self.start_when_due();
+        self.tell(Event::ShutDown);
     }
 
     fn wait(&self, signals: &SignalFd) -> io::Result<Vec<Ready>> {
         let watches = self.links.watches();
         let watches = watches.map(|(id, fd)| (fd, Ready::Links(id)));
+        let engine = self.engine.as_ref();
+        let engine = engine.map(|engine| (engine.link.as_fd(), Ready::Engine));
         let fixed = [
-            (self.link.as_fd(), Ready::Engine),
             (signals.as_fd(), Ready::Signal),
             (self.uplinks.as_fd(), Ready::Uplinks),
         ];
-        let (fds, kinds): (Vec<_>, Vec<_>) = fixed.into_iter().chain(watches).unzip();
+        let (fds, kinds): (Vec<_>, Vec<_>) = engine.into_iter().chain(fixed).chain(watches).unzip();
         let mut polled: Vec<_> = fds
             .into_iter()
             .map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
-        match poll(&mut polled, PollTimeout::NONE) {
+        match poll(&mut polled, self.patience()) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -173,8 +273,21 @@ impl Keeper {
             .collect())
     }
 
+    /// How long there is nothing to do unless something happens.
+    fn patience(&self) -> PollTimeout {
+        if self.engine.is_some() {
+            return PollTimeout::NONE;
+        }
+        let left = self.due.saturating_duration_since(Instant::now());
+        // Rounded up, so that the time has come when it has passed.
+        let left = left + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
     fn tell(&self, event: Event) {
-        // An engine that is gone is noticed at the next turn.
-        let _ = self.link.send(&FromKeeper::Event(event), &[]);
+        if let Some(engine) = &self.engine {
+            // An engine that is gone is noticed at the next turn.
+            let _ = engine.link.send(&FromKeeper::Event(event), &[]);
+        }
     }
 }

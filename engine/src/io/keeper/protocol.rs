@@ -1,6 +1,7 @@
 //! What engine and keeper say to each other.
 
 use std::net::{IpAddr, SocketAddrV4};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,38 @@ impl SandboxId {
     pub const SHARED: Self = Self(0);
 }
 
+/// Version of what is said here, and of the receive rings and the journal that an engine leaves to the
+/// next one. Engines of another version cannot take over.
+pub const VERSION: u32 = 1;
+
+/// What the keeper keeps for the engine by a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Key {
+    /// The lock on the runtime directory.
+    Lock,
+    /// The socket on which clients reach the engine.
+    Clients,
+    /// First process and monitor of the container with this number.
+    Processes(u32),
+    /// Its network namespace.
+    Net(u32),
+    /// Its mount namespace.
+    Mount(u32),
+    /// The host's TAP interface at the port with this number.
+    Tap(u32),
+}
+
+/// The lives of a keeper's engines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lives {
+    /// Tells this keeper apart from all others.
+    pub keeper: String,
+    /// How many engines have ended before this one.
+    pub restarts: u32,
+    /// What the last one died of.
+    pub last_end: Option<String>,
+}
+
 /// From the engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -30,7 +63,25 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum RequestBody {
     /// The sandbox's descriptors. Reply: [`ReplyBody::Sandbox`].
-    Sandbox,
+    Sandbox {
+        /// What the engine understands ([`VERSION`]).
+        version: u32,
+    },
+    /// Keep what comes with the request for an engine after this one, in place of what there is by this
+    /// name. Reply: [`ReplyBody::Done`].
+    Keep(Key),
+    /// Hand out what was kept. Reply: [`ReplyBody::Done`], with the descriptors; with none when nothing
+    /// is kept by this name.
+    Fetch(Key),
+    /// Let go of what was kept. Reply: [`ReplyBody::Done`].
+    LetGo(Key),
+    /// The engine serves clients. What an engine before it has had, and it has not asked for, is cleaned
+    /// up: containers are ended, interfaces deleted, ports freed, uplinks closed. Reply:
+    /// [`ReplyBody::Done`]. Events tell how the links stand.
+    Serving,
+    /// Start engines with this program from now on, if it understands this keeper. Reply:
+    /// [`ReplyBody::Done`].
+    Program(PathBuf),
     /// Plug a namespace in; its descriptor comes with the request. Reply: [`ReplyBody::Plugged`].
     Plug(Plug),
     /// Plug the host in: the namespace that the keeper was started from when it has the right, or
@@ -50,6 +101,22 @@ pub enum RequestBody {
     /// End every process in a network or mount namespace, whose descriptor comes with the request. Reply:
     /// [`ReplyBody::Done`].
     EndProcesses,
+    /// The engine's end of a veth pair that an engine before this one has had. Reply:
+    /// [`ReplyBody::Plugged`].
+    Replug {
+        /// Where it lies.
+        sandbox: SandboxId,
+        /// Its index there.
+        ifindex: u32,
+    },
+    /// End a process that another keeper's engine has left, and every other one in its mount namespace,
+    /// unless it has ended and somebody else has its number. Reply: [`ReplyBody::Done`].
+    EndLeftover {
+        /// Its number.
+        pid: i32,
+        /// When it was started, in clock ticks since the machine was.
+        since: u64,
+    },
     /// Delete the engine's end of a veth pair. Reply: [`ReplyBody::Done`].
     Unplug {
         /// Where it lies.
@@ -72,14 +139,17 @@ pub enum RequestBody {
     HostRoutes,
     /// Bind sockets at ports of the namespace that the keeper was started from, as many as one message
     /// has room for ([`MAX_FDS`](crate::io::fdpass::MAX_FDS)) at most. Reply: [`ReplyBody::Bound`],
-    /// with the sockets.
+    /// with the sockets. Ports that an engine before this one has had are had again, with everybody who
+    /// waits there.
     Bind(Vec<HostEndpoint>),
+    /// Leave ports to others again. Reply: [`ReplyBody::Done`].
+    Unbind(Vec<HostEndpoint>),
     /// Who has a port that is taken. Reply: [`ReplyBody::Holder`].
     Holder(HostEndpoint),
 }
 
 /// A port of the host's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostEndpoint {
     /// The address, unspecified for every one, and the number.
     pub address: SocketAddrV4,
@@ -126,6 +196,8 @@ pub enum ReplyBody {
     Sandbox {
         /// A user namespace was made; the last two descriptors are there.
         unprivileged: bool,
+        /// What was before.
+        lives: Lives,
     },
     /// The interface is there. With a packet socket of its own when `sandbox` is not the shared one.
     Plugged {

@@ -4,71 +4,85 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::links::Made;
-use super::protocol::{FromKeeper, Plug, ReplyBody, Request, RequestBody};
-use super::{Keeper, holder, leftovers, plug, ports, uplink};
+use super::protocol::{FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, VERSION};
+use super::{Keeper, holder, leftovers, plug, uplink};
+use crate::io::fdpass::MAX_FDS;
 use crate::io::namespace::Inside;
 
 type Answer = (ReplyBody, Vec<OwnedFd>);
 
 impl Keeper {
-    /// Answers one request. `false` when the engine is gone.
-    pub(super) fn handle_request(&mut self) -> io::Result<bool> {
-        let (Request { id, body }, fds) = match self.link.receive::<Request>() {
+    /// Answers one request. `false` when the engine is gone, or cannot be understood.
+    pub(super) fn handle_request(&mut self) -> bool {
+        let Some(engine) = &self.engine else {
+            return false;
+        };
+        let (Request { id, body }, fds) = match engine.link.receive::<Request>() {
             Ok(Some(request)) => request,
-            Ok(None) => return Ok(false),
+            Ok(None) => return false,
             // What the kernel says of an engine that has ended before it read everything.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return false,
+            Err(error) => {
+                eprintln!("a request of the engine's cannot be understood: {error}");
+                return false;
+            }
         };
         let answered = self.answer(body, fds).and_then(|(reply, fds)| {
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-            let body = Ok(reply);
-            self.link.send(&FromKeeper::Reply { id, body }, &fds)
+            self.reply(id, Ok(reply), &fds)
         });
         if let Err(error) = answered {
-            let body = Err(error.to_string());
             // An engine that is gone is noticed at the next turn.
-            let _ = self.link.send(&FromKeeper::Reply { id, body }, &[]);
+            let _ = self.reply(id, Err(error.to_string()), &[]);
         }
-        Ok(true)
+        true
+    }
+
+    fn reply(
+        &self,
+        id: u64,
+        body: Result<ReplyBody, String>,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        match &self.engine {
+            Some(engine) => engine.link.send(&FromKeeper::Reply { id, body }, fds),
+            None => Ok(()),
+        }
     }
 
     fn answer(&mut self, body: RequestBody, mut fds: Vec<OwnedFd>) -> io::Result<Answer> {
         let bare = |reply| Ok((reply, Vec::new()));
-        // The engine has sent it.
-        let missing = || {
-            let what = "the namespace's descriptor was lost: too many files are open (ulimit -n)";
-            io::Error::other(what)
-        };
         match body {
-            RequestBody::Sandbox => self.describe_sandbox(),
-            RequestBody::Plug(spec) => {
-                let target = fds.pop().ok_or_else(missing)?;
-                self.plug(target.as_fd(), &spec)
+            RequestBody::Sandbox { version } => self.describe_sandbox(version),
+            RequestBody::Keep(key) => {
+                self.vault.keep(key, fds);
+                bare(ReplyBody::Done)
             }
-            RequestBody::PlugHost(spec) => {
-                let target = self.host_namespace()?;
-                self.plug(target.as_fd(), &spec)
+            RequestBody::Fetch(key) => Ok((ReplyBody::Done, self.vault.fetch(key)?)),
+            RequestBody::LetGo(key) => {
+                self.vault.let_go(key);
+                bare(ReplyBody::Done)
             }
+            RequestBody::Serving => {
+                self.tidy();
+                bare(ReplyBody::Done)
+            }
+            RequestBody::Program(path) => done(self.program.become_another(path)?),
+            RequestBody::Replug { sandbox, ifindex } => {
+                self.links.replug(sandbox, ifindex).map(plugged)
+            }
+            RequestBody::Plug(spec) => self.plug(sent(fds.pop())?.as_fd(), &spec),
+            RequestBody::PlugHost(spec) => self.plug(self.host_namespace()?.as_fd(), &spec),
             RequestBody::PlugHostTap(spec) => {
-                let tap = self.plug_host_tap(&spec)?;
-                Ok((ReplyBody::Done, vec![tap]))
+                Ok((ReplyBody::Done, vec![self.plug_host_tap(&spec)?]))
             }
             RequestBody::Route { ifname, gateway } => {
-                let target = fds.pop().ok_or_else(missing)?;
-                let inside = self.links.sandbox.inside();
-                plug::route(inside, target.as_fd(), &ifname, gateway)?;
-                bare(ReplyBody::Done)
+                let (inside, target) = (self.links.sandbox.inside(), sent(fds.pop())?);
+                done(plug::route(inside, target.as_fd(), &ifname, gateway)?)
             }
-            RequestBody::EndProcesses => {
-                let target = fds.pop().ok_or_else(missing)?;
-                leftovers::end_processes(target.as_fd())?;
-                bare(ReplyBody::Done)
-            }
-            RequestBody::Unplug { sandbox, ifindex } => {
-                self.links.unplug(sandbox, ifindex)?;
-                bare(ReplyBody::Done)
-            }
+            RequestBody::EndProcesses => done(leftovers::end_processes(sent(fds.pop())?.as_fd())?),
+            RequestBody::EndLeftover { pid, since } => done(leftovers::end_leftover(pid, since)?),
+            RequestBody::Unplug { sandbox, ifindex } => done(self.links.unplug(sandbox, ifindex)?),
             RequestBody::OpenUplink { interface } => {
                 let (facts, packet) = self.uplinks.open(&interface, self.privilege)?;
                 Ok((ReplyBody::Uplink(facts), vec![packet]))
@@ -78,22 +92,44 @@ impl Keeper {
                 bare(ReplyBody::Done)
             }
             RequestBody::HostRoutes => bare(ReplyBody::HostRoutes(uplink::host_routes()?)),
+            RequestBody::Bind(wanted) if wanted.len() > MAX_FDS => Err(too_many()),
             RequestBody::Bind(wanted) => {
-                let (bound, stopped) = ports::bind_all(&wanted);
+                let (bound, stopped) = self.ports.bind(&wanted);
                 Ok((ReplyBody::Bound(stopped), bound))
+            }
+            RequestBody::Unbind(gone) => {
+                self.ports.unbind(&gone);
+                bare(ReplyBody::Done)
             }
             RequestBody::Holder(port) => bare(ReplyBody::Holder(holder::of(&port))),
         }
     }
 
     fn plug(&mut self, target: BorrowedFd<'_>, spec: &Plug) -> io::Result<Answer> {
-        let Made {
-            sandbox,
-            ifindex,
-            packet,
-        } = self.links.plug(target, spec)?;
-        let reply = ReplyBody::Plugged { sandbox, ifindex };
-        Ok((reply, packet.into_iter().collect()))
+        self.links.plug(target, spec).map(plugged)
+    }
+
+    /// The engine serves: cleans up what an engine before has had, and this one has not asked for.
+    fn tidy(&mut self) {
+        self.served = true;
+        self.tidy_vault();
+        self.ports.tidy();
+        self.uplinks.tidy();
+        let events = self.links.tidy();
+        events.into_iter().for_each(|event| self.tell(event));
+    }
+
+    /// The same for what was given to be kept.
+    pub(super) fn tidy_vault(&mut self) {
+        for (key, fds) in self.vault.unclaimed() {
+            // Nobody but the container's own processes are in its mount namespace.
+            let (Key::Mount(number), Some(mount)) = (key, fds.first()) else {
+                continue;
+            };
+            if let Err(error) = leftovers::end_processes(mount.as_fd()) {
+                eprintln!("container {number} of an engine before: {error}");
+            }
+        }
     }
 
     fn plug_host_tap(&self, spec: &Plug) -> io::Result<OwnedFd> {
@@ -113,12 +149,48 @@ impl Keeper {
         }
     }
 
-    fn describe_sandbox(&self) -> io::Result<Answer> {
+    fn describe_sandbox(&self, version: u32) -> io::Result<Answer> {
+        if version != VERSION {
+            let what = format!("the engine speaks version {version}, its keeper version {VERSION}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        }
         let sandbox = &self.links.sandbox;
         let made = [&sandbox.user, &sandbox.host_net].into_iter().flatten();
         let fds = sandbox.packets.iter().chain([&sandbox.net]).chain(made);
         let fds = fds.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
         let unprivileged = sandbox.user.is_some();
-        Ok((ReplyBody::Sandbox { unprivileged }, fds))
+        let lives = self.lives.clone();
+        let reply = ReplyBody::Sandbox {
+            unprivileged,
+            lives,
+        };
+        Ok((reply, fds))
     }
+}
+
+/// What the engine has sent with a request.
+fn sent(fd: Option<OwnedFd>) -> io::Result<OwnedFd> {
+    fd.ok_or_else(|| {
+        let what = "the namespace's descriptor was lost: too many files are open (ulimit -n)";
+        io::Error::other(what)
+    })
+}
+
+fn too_many() -> io::Error {
+    let what = "so many ports are too large a request";
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+fn done((): ()) -> io::Result<Answer> {
+    Ok((ReplyBody::Done, Vec::new()))
+}
+
+fn plugged(made: Made) -> Answer {
+    let Made {
+        sandbox,
+        ifindex,
+        packet,
+    } = made;
+    let reply = ReplyBody::Plugged { sandbox, ifindex };
+    (reply, packet.into_iter().collect())
 }

@@ -13,6 +13,8 @@ use crate::io::netlink::{Netlink, NetlinkError, Watch};
 use crate::io::shield::Shield;
 
 struct Open {
+    claimed: bool,
+    packet: OwnedFd,
     last: UplinkFacts,
     /// Keeps the kernel quiet as long as it is held.
     shield: Option<Shield>,
@@ -33,7 +35,8 @@ impl Uplinks {
         })
     }
 
-    /// Opens an interface and shields its addresses.
+    /// Opens an interface and shields its addresses. One that an engine before has had is handed out
+    /// again, with what it has heard meanwhile.
     ///
     /// # Errors
     /// There is no such interface, it has no IPv4 address, or there is no right to open it.
@@ -42,6 +45,10 @@ impl Uplinks {
         interface: &str,
         privilege: Privilege,
     ) -> io::Result<(UplinkFacts, OwnedFd)> {
+        if let Some(open) = self.open.get_mut(interface) {
+            open.claimed = true;
+            return Ok((open.last.clone(), open.packet.try_clone()?));
+        }
         if privilege == Privilege::Ordinary {
             let what = format!(
                 "uplink dev:{interface}: opening an interface of this namespace needs CAP_NET_RAW and \
@@ -59,6 +66,8 @@ impl Uplinks {
         self.open.insert(
             interface.to_owned(),
             Open {
+                claimed: true,
+                packet: packet.try_clone()?,
                 last: facts.clone(),
                 shield,
             },
@@ -68,6 +77,18 @@ impl Uplinks {
 
     pub(super) fn close(&mut self, interface: &str) {
         self.open.remove(interface);
+    }
+
+    /// The engine that had all of them is gone.
+    pub(super) fn disown(&mut self) {
+        for open in self.open.values_mut() {
+            open.claimed = false;
+        }
+    }
+
+    /// Closes what the engine that runs does not have.
+    pub(super) fn tidy(&mut self) {
+        self.open.retain(|_, open| open.claimed);
     }
 
     /// A number that no other keeper of this network namespace has: the address of the netlink socket.

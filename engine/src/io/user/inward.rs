@@ -12,7 +12,7 @@ use pontoon_packet::build::Packet;
 use pontoon_packet::{Endpoint, MacAddr, Offload, Timestamp};
 
 use super::listener::{self, Arrived, HostSocket, Listener, Next, Publication, Socket};
-use super::tcp::{Ends, TcpFlow};
+use super::tcp::{Ends, TcpFlow, reset_when_dropped};
 use super::{Carrier, PublishedFlow, UserUplink};
 use crate::PortId;
 
@@ -135,7 +135,7 @@ impl UserUplink {
         let from = PortId(port.published.owner.0);
         let others = self.relayed.get(&from).copied().unwrap_or(0);
         let Ok(region) = self.memory.take(others) else {
-            listener::refuse(&stream);
+            reset_when_dropped(&stream);
             return None;
         };
         let isn = self.seeds.isn(now, ends);

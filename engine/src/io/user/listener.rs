@@ -2,14 +2,13 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ipnet::IpNet;
 use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use nix::sys::socket::{
     Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, listen, recvmsg, sendmsg,
-    setsockopt, sockopt,
 };
 use pontoon_nat::Published;
 use pontoon_packet::Endpoint;
@@ -187,16 +186,6 @@ impl Listener {
             Some(&SockaddrIn::from(client)),
         );
     }
-}
-
-/// Ends a client's connection at once, so that it is not taken for one that was served.
-pub(super) fn refuse(stream: &TcpStream) {
-    let at_once = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    // A socket that cannot be told closes in order; the client sees the end all the same.
-    let _ = setsockopt(&stream.as_fd(), sockopt::Linger, &at_once);
 }
 
 fn receive_from(fd: RawFd, room: &mut [u8]) -> Result<Option<Arrived>, Errno> {

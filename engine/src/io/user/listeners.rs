@@ -12,7 +12,8 @@ use mio::{Interest, Registry, Token};
 use pontoon_nat::Published;
 use pontoon_packet::Timestamp;
 
-use super::listener::{self, Arrived, HostSocket, Listener, Next, Publication};
+use super::listener::{Arrived, HostSocket, Listener, Next, Publication};
+use super::tcp::reset_when_dropped;
 use crate::io::spare::Spare;
 
 /// Tokens of listeners are this plus their place.
@@ -176,7 +177,7 @@ impl Listeners {
         let next = self.get(at).map_or(Next::Nobody, Listener::accept);
         let next = match next {
             Next::Client((stream, _)) => {
-                listener::refuse(&stream);
+                reset_when_dropped(&stream);
                 Next::Gone
             }
             other => other,

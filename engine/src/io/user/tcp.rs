@@ -103,6 +103,7 @@ impl TcpFlow {
     pub(super) fn connect(ends: Ends, to: Endpoint, syn: &[u8]) -> io::Result<Self> {
         let stream = TcpStream::connect(SocketAddr::new(to.addr, to.port))?;
         stream.set_nodelay(true)?;
+        reset_when_dropped(&stream);
         Ok(Self {
             connection: None,
             region: None,
@@ -125,6 +126,7 @@ impl TcpFlow {
     ) -> Self {
         // A client that has gone already will show it when it is read.
         let _ = stream.set_nodelay(true);
+        reset_when_dropped(&stream);
         // SAFETY: as in `begin`.
         let setup = unsafe { ends.setup(&region, isn) };
         Self {
@@ -286,8 +288,8 @@ impl TcpFlow {
 
     /// Lets go of everything. A far end that was not told of an orderly end gets a reset.
     pub(super) fn close(self, memory: &mut Memory) {
-        if !self.host.is_done() {
-            self.host.reset();
+        if self.host.is_done() {
+            self.host.close_in_order();
         }
         drop(self.connection);
         if let Some(region) = self.region {
@@ -393,14 +395,26 @@ impl HostEnd {
         }
     }
 
-    fn reset(&self) {
-        let at_once = libc::linger {
-            l_onoff: 1,
+    /// What was written is still to arrive when the socket is closed.
+    fn close_in_order(&self) {
+        let in_order = libc::linger {
+            l_onoff: 0,
             l_linger: 0,
         };
-        // A socket that cannot be told closes in order; the far end sees the end a little later.
-        let _ = setsockopt(&self.stream.as_fd(), sockopt::Linger, &at_once);
+        // The far end is gone when its socket cannot be told.
+        let _ = setsockopt(&self.stream.as_fd(), sockopt::Linger, &in_order);
     }
+}
+
+/// Lets a connection end with a reset, whatever closes its socket: the end of the engine is not to be
+/// taken for that of what was sent.
+pub(super) fn reset_when_dropped(socket: &impl AsFd) {
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // A socket that cannot be told closes in order; the far end sees the end a little later.
+    let _ = setsockopt(socket, sockopt::Linger, &at_once);
 }
 
 /// What the container is told when the host's connect fails, or when there is no socket for it: a reset,

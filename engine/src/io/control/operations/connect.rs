@@ -52,6 +52,7 @@ impl Control {
         let net = self.namespace_of(&before)?;
         let endpoint = self.state.disconnect(&before.name, network)?;
         self.unplug(endpoint.port);
+        self.free_ports(&endpoint.publish);
         let container = self.state.container(&before.name)?.clone();
         self.edit(&container, "hosts", |hosts| {
             files::without_address(hosts, endpoint.address.into())

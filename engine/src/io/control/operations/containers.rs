@@ -14,9 +14,9 @@ use crate::control::Invalid;
 use crate::control::api::{AttachSpec, NetworkMode, RemoveMode, Reply};
 use crate::control::naming;
 use crate::control::state::{Container, Endpoint, Network, Phase};
-use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody, SandboxId};
+use crate::io::keeper::protocol::{Key, Plug, ReplyBody, RequestBody, SandboxId};
 use crate::io::packet_socket::{Binding, RingSize};
-use crate::io::process::Process;
+use crate::io::process::{Process, started};
 use crate::io::user::Participant;
 
 /// Where an interface's routes lead.
@@ -144,7 +144,7 @@ impl Control {
         Ok(place)
     }
 
-    fn add_port(
+    pub(super) fn add_port(
         &self,
         container: &Container,
         endpoint: &Endpoint,
@@ -198,9 +198,10 @@ impl Control {
     /// Takes a container off its networks: ports, flows, published ports, interfaces.
     pub(super) fn detach(&mut self, name: &str) {
         if let Ok(container) = self.state.container(name).cloned() {
-            self.let_go(&container.name);
+            self.let_go(&container);
             for endpoint in &container.endpoints {
                 self.unplug(endpoint.port);
+                self.free_ports(&endpoint.publish);
             }
         }
     }
@@ -216,6 +217,9 @@ impl Control {
         if let Some(tap) = self.taps.remove(&port) {
             // The interface goes with its last descriptor.
             let _ = self.worker.call(move |w, _| w.remove_socket(tap));
+            let _ = self
+                .keeper
+                .request(RequestBody::LetGo(Key::Tap(port.0)), &[]);
         }
         let Some(Place { sandbox, ifindex }) = self.places.remove(&port) else {
             return;
@@ -245,7 +249,9 @@ impl Control {
         };
         let gone = self.state.endpoint_at(port);
         let gone = gone.map(|(c, e)| (c.name.clone(), e.network.clone()));
+        let published = self.state.endpoint_at(port).map(|(_, e)| e.publish.clone());
         self.unplug(port);
+        self.free_ports(&published.unwrap_or_default());
         // One that `run` has started is there as long as its first process is.
         if let Some((name, network)) = gone.filter(|(name, _)| !self.held.contains_key(name)) {
             self.link_lost(&name, &network);
@@ -320,6 +326,7 @@ fn received(spec: &AttachSpec, fds: Vec<OwnedFd>) -> Outcome<Received> {
         monitor: Process::from_fd(monitor),
         net: kept.map_err(broken)?,
         mount,
+        since: spec.pid.map_or(Ok(0), started).unwrap_or(0),
     };
     let held = Some(held);
     Ok(Received { net, held })

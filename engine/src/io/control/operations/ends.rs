@@ -12,7 +12,7 @@ use crate::control::api::{Answer, NetworkMode, Reply};
 use crate::control::state::{Container, ContainerNumber, Phase};
 use crate::io::control::directory::container_files;
 use crate::io::control::watch::Role;
-use crate::io::keeper::protocol::RequestBody;
+use crate::io::keeper::protocol::{Key, RequestBody};
 use crate::io::process::Process;
 
 /// How long processes have between SIGTERM and SIGKILL when everything ends.
@@ -32,11 +32,33 @@ pub(super) struct Held {
     pub(super) net: Option<OwnedFd>,
     /// Its mount namespace, which is nobody else's; `None` for the user's.
     pub(super) mount: Option<OwnedFd>,
+    /// When its first process was started, in clock ticks since the machine was.
+    pub(super) since: u64,
 }
 
 impl Control {
     /// Holds on to a container's first process and namespace until it has ended.
     pub(super) fn hold(&mut self, container: &Container, held: Held) -> Outcome<()> {
+        let number = container.number.0;
+        self.keep(Key::Processes(number), &[&held.process, &held.monitor])?;
+        let namespaces = [
+            (Key::Net(number), &held.net),
+            (Key::Mount(number), &held.mount),
+        ];
+        for (key, namespace) in namespaces {
+            self.keep(key, &namespace.iter().collect::<Vec<_>>())?;
+        }
+        self.watch_over(container, held)
+    }
+
+    fn keep(&self, key: Key, fds: &[&impl AsFd]) -> Outcome<()> {
+        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+        let kept = self.keeper.request(RequestBody::Keep(key), &fds);
+        kept.map(drop).map_err(broken)
+    }
+
+    /// The same without giving it to the keeper, which has it.
+    pub(super) fn watch_over(&mut self, container: &Container, held: Held) -> Outcome<()> {
         for (role, process) in [(Role::First, &held.process), (Role::Monitor, &held.monitor)] {
             let watched = self.watch.add(container.number, role, process);
             watched.map_err(broken)?;
@@ -45,10 +67,15 @@ impl Control {
         Ok(())
     }
 
-    pub(super) fn let_go(&mut self, name: &str) {
-        if let Some(held) = self.held.remove(name) {
+    pub(super) fn let_go(&mut self, container: &Container) {
+        if let Some(held) = self.held.remove(&container.name) {
             self.watch.remove(&held.process);
             self.watch.remove(&held.monitor);
+            let number = container.number.0;
+            for key in [Key::Processes(number), Key::Net(number), Key::Mount(number)] {
+                // A keeper that is gone keeps nothing.
+                let _ = self.keeper.request(RequestBody::LetGo(key), &[]);
+            }
         }
     }
 

@@ -39,6 +39,9 @@ impl Control {
                 pid: std::os::unix::process::parent_id(),
             },
             uptime: self.started.elapsed().as_secs(),
+            restarts: self.lives.restarts,
+            last_end: self.lives.last_end.clone(),
+            trouble: self.store.trouble().map(str::to_owned),
             unprivileged: self.sandbox.user.is_some(),
             ring_bytes,
             networks: self

@@ -7,6 +7,7 @@ mod connect;
 mod containers;
 mod ends;
 mod glance;
+mod life;
 mod networks;
 mod ports;
 mod uplinks;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pontoon_nat::{Limits, Profile};
 use pontoon_switch::LinkState;
 
+use super::store::Store;
 use super::watch::Watch;
 use super::{Stay, resolvers};
 use crate::config::{PortId, UplinkId};
@@ -27,7 +29,7 @@ use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply, Request};
 use crate::control::state::{DEFAULT_NETWORK, State};
 use crate::io::keeper::KeeperLink;
-use crate::io::keeper::protocol::{Event, ReplyBody, RequestBody, SandboxId};
+use crate::io::keeper::protocol::{Event, Lives, ReplyBody, RequestBody, SandboxId, VERSION};
 use crate::io::shared_rings::SOCKETS;
 use crate::io::wire::SocketId;
 use crate::io::worker::{Worker, WorkerHandle};
@@ -72,6 +74,8 @@ pub(super) struct Control {
     held: HashMap<String, Held>,
     watch: Watch,
     directory: PathBuf,
+    store: Store,
+    lives: Lives,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
     stay: Stay,
@@ -86,15 +90,21 @@ struct SandboxFds {
 }
 
 impl Control {
-    /// Asks for the sandbox, starts the worker, and makes the default network.
+    /// Asks for the sandbox, starts the worker, and makes the default network, or takes over what an
+    /// engine before this one has had.
     pub(super) fn start(
         keeper: KeeperLink,
         stay: Stay,
         watch: Watch,
         directory: PathBuf,
     ) -> Outcome<Self> {
-        let (reply, fds) = keeper.request(RequestBody::Sandbox, &[]).map_err(broken)?;
-        let ReplyBody::Sandbox { unprivileged } = reply else {
+        let request = RequestBody::Sandbox { version: VERSION };
+        let (reply, fds) = keeper.request(request, &[]).map_err(broken)?;
+        let ReplyBody::Sandbox {
+            unprivileged,
+            lives,
+        } = reply
+        else {
             return Err(unexpected());
         };
         let mut fds = fds.into_iter();
@@ -127,7 +137,9 @@ impl Control {
             taps: HashMap::new(),
             held: HashMap::new(),
             watch,
+            store: Store::new(&directory),
             directory,
+            lives,
             uplinks: HashMap::new(),
             last_uplink: 0,
             stay,
@@ -135,16 +147,37 @@ impl Control {
             had_container: false,
             ended: false,
         };
+        control.begin()?;
+        control.save();
+        Ok(control)
+    }
+
+    fn begin(&mut self) -> Outcome<()> {
+        match self.store.load() {
+            Some((record, state)) if record.keeper == self.lives.keeper => {
+                return self.take_over(&record, state);
+            }
+            Some((record, _)) => self.end_leftovers(&record),
+            None => {}
+        }
+        self.open_user_uplink()?;
         let default = NetworkSpec {
             name: DEFAULT_NETWORK.to_owned(),
             ..NetworkSpec::default()
         };
-        let user_port = control.state.next_port();
-        control
-            .ask(move |w, _| w.datapath().open_user_uplink(user_port))?
-            .map_err(broken)?;
-        control.create_network(&default)?;
-        Ok(control)
+        self.create_network(&default).map(drop)
+    }
+
+    fn open_user_uplink(&mut self) -> Outcome<()> {
+        let port = self.state.next_port();
+        self.ask(move |w, _| w.datapath().open_user_uplink(port))?
+            .map_err(broken)
+    }
+
+    /// Clients are served from now on. What the engine before this one has had, and nobody knows of, goes.
+    pub(super) fn serving(&self) -> Outcome<()> {
+        let told = self.keeper.request(RequestBody::Serving, &[]);
+        told.map(drop).map_err(broken)
     }
 
     /// What there is.
@@ -161,7 +194,17 @@ impl Control {
         self.stay == Stay::Always || self.state.running() > 0 || made
     }
 
+    /// Does what a client wants; what has changed is written down before it is answered.
     pub(super) fn carry_out(&mut self, request: Request, fds: Vec<OwnedFd>) -> Done {
+        let looks = request.only_looks();
+        let done = self.dispatch(request, fds);
+        if !looks {
+            self.save();
+        }
+        done
+    }
+
+    fn dispatch(&mut self, request: Request, fds: Vec<OwnedFd>) -> Done {
         let reply = match request {
             Request::Hello => Reply::Done,
             Request::Namespaces => return self.namespaces(),
@@ -204,6 +247,7 @@ impl Control {
             Request::Flows => Reply::Flows(self.ask(|w, now| w.datapath().flows(now))?),
             Request::Stats => self.stats()?,
             Request::Status => self.status()?,
+            Request::Upgrade { program } => self.upgrade(program)?,
             Request::ShutDown => {
                 self.end_everything();
                 Reply::Done
@@ -239,6 +283,7 @@ impl Control {
             Event::UplinkChanged { interface, facts } => self.uplink_changed(&interface, facts),
             Event::ShutDown => return Leave::Now,
         }
+        self.save();
         if self.had_container && !self.is_used() {
             Leave::Now
         } else {
@@ -262,6 +307,7 @@ impl Control {
             self.unmake_network(network);
         }
         self.worker.stop();
+        self.store.remove();
     }
 
     fn ask<R: Send + 'static>(
@@ -269,6 +315,14 @@ impl Control {
         f: impl FnOnce(&mut Worker, pontoon_packet::Timestamp) -> R + Send + 'static,
     ) -> Outcome<R> {
         self.worker.call(f).map_err(broken)
+    }
+
+    /// Has the keeper start engines with another program from now on.
+    fn upgrade(&self, program: PathBuf) -> Outcome<Reply> {
+        let request = RequestBody::Program(program);
+        let told = self.keeper.request(request, &[]);
+        told.map(|_| Reply::Done)
+            .map_err(|error| Invalid::new("PROGRAM", error.0))
     }
 
     fn namespaces(&self) -> Done {

@@ -1,6 +1,7 @@
 //! Networks, and the host's place on them.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
 use ipnet::IpNet;
 
@@ -10,7 +11,7 @@ use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, PruneFilter, Reply};
 use crate::control::naming;
 use crate::control::state::{DEFAULT_NETWORK, HostPort, Network, UplinkSpec};
-use crate::io::keeper::protocol::{Plug, ReplyBody, RequestBody};
+use crate::io::keeper::protocol::{Key, Plug, ReplyBody, RequestBody};
 use crate::io::wire::{SocketId, TAP_INDEX};
 
 impl Control {
@@ -38,6 +39,16 @@ impl Control {
     }
 
     pub(super) fn make_network(&mut self, network: &Network) -> Outcome<()> {
+        self.lay_out(network)?;
+        match network.host_port {
+            None => Ok(()),
+            Some(HostPort::Veth) => self.plug_host(network),
+            Some(HostPort::Tap) => self.plug_host_tap(network),
+        }
+    }
+
+    /// Makes a network without the host's port.
+    pub(super) fn lay_out(&mut self, network: &Network) -> Outcome<()> {
         let outside = match &network.uplink {
             UplinkSpec::None => Outside::Nowhere,
             UplinkSpec::Device(interface) => Outside::Uplink(self.use_uplink(interface)?),
@@ -65,12 +76,7 @@ impl Control {
             }
             Ok(())
         })?
-        .map_err(|error: ConfigError| broken(error))?;
-        match network.host_port {
-            None => Ok(()),
-            Some(HostPort::Veth) => self.plug_host(network),
-            Some(HostPort::Tap) => self.plug_host_tap(network),
-        }
+        .map_err(|error: ConfigError| broken(error))
     }
 
     pub(super) fn unmake_network(&mut self, network: &Network) {
@@ -124,6 +130,10 @@ impl Control {
         let request = RequestBody::PlugHostTap(host_plug(network)?);
         let (_, fds) = self.keeper.request(request, &[]).map_err(broken)?;
         let tap = fds.into_iter().next().ok_or_else(unexpected)?;
+        let request = RequestBody::Keep(Key::Tap(port.0));
+        self.keeper
+            .request(request, &[tap.as_fd()])
+            .map_err(broken)?;
         let socket = self.ask(|w, _| w.add_tap(tap))?.map_err(broken)?;
         self.taps.insert(port, socket);
         self.connect_host(network, port, socket, TAP_INDEX)

@@ -28,14 +28,48 @@ pub(super) enum Claims {
     /// The engine sees to them on the wire.
     OnWire,
     /// Ordinary sockets of the host's, which the keeper binds.
-    Sockets(KeeperLink, Vec<HostSocket>),
+    Sockets(Bound),
+}
+
+/// Sockets that the keeper has bound. Left to others when dropped.
+pub(super) struct Bound {
+    keeper: KeeperLink,
+    ports: Vec<HostEndpoint>,
+    sockets: Vec<HostSocket>,
+}
+
+impl Bound {
+    /// The sockets, whose ports somebody else frees from now on.
+    fn into_sockets(mut self) -> Vec<HostSocket> {
+        self.ports.clear();
+        std::mem::take(&mut self.sockets)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.sockets.clear();
+        unbind(&self.keeper, &self.ports);
+    }
+}
+
+/// Has the keeper leave ports to others.
+fn unbind(keeper: &KeeperLink, ports: &[HostEndpoint]) {
+    for batch in ports.chunks(MAX_FDS) {
+        // A keeper that is gone holds none.
+        let _ = keeper.request(RequestBody::Unbind(batch.to_vec()), &[]);
+    }
 }
 
 impl Claims {
     /// No port yet, on this network.
     pub(super) fn none(network: Option<&Network>, keeper: &KeeperLink) -> Self {
         match network.map(|network| &network.uplink) {
-            Some(UplinkSpec::User) => Self::Sockets(keeper.clone(), Vec::new()),
+            Some(UplinkSpec::User) => Self::Sockets(Bound {
+                keeper: keeper.clone(),
+                ports: Vec::new(),
+                sockets: Vec::new(),
+            }),
             Some(UplinkSpec::Device(_) | UplinkSpec::None) | None => Self::OnWire,
         }
     }
@@ -43,7 +77,7 @@ impl Claims {
 
 impl HostPorts for Claims {
     fn claim(&mut self, ports: &[PublishSpec]) -> Result<(), Stopped> {
-        let Self::Sockets(keeper, sockets) = self else {
+        let Self::Sockets(bound) = self else {
             return Ok(());
         };
         for (nth, batch) in ports.chunks(MAX_FDS).enumerate() {
@@ -51,13 +85,13 @@ impl HostPorts for Claims {
                 let at = nth * MAX_FDS + at;
                 Stopped { at, why }
             };
-            bind(keeper, batch, sockets).map_err(stopped)?;
+            bound.bind(batch).map_err(stopped)?;
         }
         Ok(())
     }
 
     fn holder(&self, port: &PublishSpec) -> String {
-        let Self::Sockets(keeper, _) = self else {
+        let Self::Sockets(Bound { keeper, .. }) = self else {
             return UNKNOWN_HOLDER.to_owned();
         };
         let answer = host_endpoint(port).map(|port| keeper.request(RequestBody::Holder(port), &[]));
@@ -68,32 +102,32 @@ impl HostPorts for Claims {
     }
 }
 
-/// Has the keeper bind ports, as many as one message brings, and adds their sockets.
-fn bind(
-    keeper: &KeeperLink,
-    ports: &[PublishSpec],
-    sockets: &mut Vec<HostSocket>,
-) -> Result<(), Stopped> {
-    let refused = |why: String| {
-        let why = Unclaimed::Refused(why);
-        Stopped { at: 0, why }
-    };
-    let Some(wanted) = ports.iter().map(host_endpoint).collect::<Option<Vec<_>>>() else {
-        return Err(refused("not an IPv4 endpoint".to_owned()));
-    };
-    let request = RequestBody::Bind(wanted);
-    let answer = keeper.request(request, &[]);
-    let (reply, fds) = answer.map_err(|error| refused(error.to_string()))?;
-    let ReplyBody::Bound(stopped) = reply else {
-        return Err(refused(unexpected().reason));
-    };
-    let bound = stopped.as_ref().map_or(ports.len(), |stopped| stopped.at);
-    if fds.len() != bound {
-        return Err(refused(NO_DESCRIPTORS.to_owned()));
+impl Bound {
+    /// Has the keeper bind ports, as many as one message brings, and adds their sockets.
+    fn bind(&mut self, ports: &[PublishSpec]) -> Result<(), Stopped> {
+        let refused = |why: String| {
+            let why = Unclaimed::Refused(why);
+            Stopped { at: 0, why }
+        };
+        let Some(wanted) = ports.iter().map(host_endpoint).collect::<Option<Vec<_>>>() else {
+            return Err(refused("not an IPv4 endpoint".to_owned()));
+        };
+        let request = RequestBody::Bind(wanted.clone());
+        let answer = self.keeper.request(request, &[]);
+        let (reply, fds) = answer.map_err(|error| refused(error.to_string()))?;
+        let ReplyBody::Bound(stopped) = reply else {
+            return Err(refused(unexpected().reason));
+        };
+        let bound = stopped.as_ref().map_or(ports.len(), |stopped| stopped.at);
+        self.ports.extend(&wanted[..bound]);
+        if fds.len() != bound {
+            return Err(refused(NO_DESCRIPTORS.to_owned()));
+        }
+        let sockets = ports.iter().zip(fds);
+        let sockets = sockets.map(|(port, fd)| HostSocket::from_fd(port.protocol, fd));
+        self.sockets.extend(sockets);
+        stopped.map_or(Ok(()), Err)
     }
-    let protocols = ports.iter().map(|port| port.protocol);
-    sockets.extend(protocols.zip(fds).map(|(p, fd)| HostSocket::from_fd(p, fd)));
-    stopped.map_or(Ok(()), Err)
 }
 
 fn host_endpoint(port: &PublishSpec) -> Option<HostEndpoint> {
@@ -122,6 +156,7 @@ impl Control {
         let opening = opening(endpoint, &network, &chosen, claims);
         let opened = self.ask(|w, _| opening.carry_out(w)).and_then(|done| done);
         if let Err(error) = opened {
+            self.free_ports(&chosen);
             self.state
                 .retract(&container.name, |port| chosen.contains(port));
             return Err(error);
@@ -137,6 +172,7 @@ impl Control {
             let ports: Vec<_> = gone.iter().filter(led_here).cloned().collect();
             self.shut(endpoint, &ports)?;
         }
+        self.free_ports(&gone);
         Ok(Reply::Ports(gone))
     }
 
@@ -154,6 +190,12 @@ impl Control {
                 });
             }
         })
+    }
+
+    /// Leaves ports of the host's to others, once the worker has closed their sockets.
+    pub(super) fn free_ports(&self, ports: &[PublishSpec]) {
+        let ports: Vec<_> = ports.iter().filter_map(host_endpoint).collect();
+        unbind(&self.keeper, &ports);
     }
 }
 
@@ -173,7 +215,7 @@ pub(super) fn opening(
     let published = published(endpoint, ports);
     let sockets = match claims {
         Claims::OnWire => return Opening::OnWire(published.collect()),
-        Claims::Sockets(_, sockets) => sockets,
+        Claims::Sockets(bound) => bound.into_sockets(),
     };
     let publications = published.map(|published| Publication {
         published,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::table::{Exit, Ports};
+use super::table::{Exit, Ports, Upgrade};
 use crate::control::api::{RemoveMode, Request};
 use crate::control::publish::PublishRange;
 
@@ -24,6 +24,10 @@ pub(in super::super) fn ask(request: &Request) -> Asked {
         Request::Namespaces => get("/v1/namespaces"),
         Request::Status => get("/v1/status"),
         Request::ShutDown => post("/v1/shutdown"),
+        Request::Upgrade { program } => {
+            let program = program.clone();
+            post("/v1/upgrade").with(&Upgrade { program })
+        }
         Request::Containers => get("/v1/containers"),
         Request::Attach(spec) => post("/v1/containers").with(spec),
         Request::Container { name } => get(&container(name, "")),

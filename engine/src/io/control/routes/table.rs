@@ -1,5 +1,7 @@
 //! The table of routes.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,14 @@ pub(super) struct Exit {
 pub(super) struct Ports {
     /// All of them, or none.
     pub(super) ports: Vec<PublishRange>,
+}
+
+/// The program that the engine is to be.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upgrade {
+    /// Its path.
+    pub(super) program: PathBuf,
 }
 
 /// What comes with the descriptors of the sandbox.
@@ -85,6 +95,17 @@ fn engine() -> Vec<Route> {
         )
         .watches::<Record>(),
         Route::post("/shutdown", "shutDown", "End everything").reads(|_| Ok(Request::ShutDown)),
+        Route::post(
+            "/upgrade",
+            "upgrade",
+            "Swap the engine's program: the engine ends, and its keeper starts this one in its place, \
+             which takes over",
+        )
+        .takes::<Upgrade>()
+        .reads(|call| {
+            let Upgrade { program } = call.body()?;
+            Ok(Request::Upgrade { program })
+        }),
     ]
 }
 

@@ -82,6 +82,9 @@ fn every_request() -> Vec<Request> {
         Request::Flows,
         Request::Stats,
         Request::Status,
+        Request::Upgrade {
+            program: "/opt/pontoon new".into(),
+        },
         Request::ShutDown,
     ]
 }
