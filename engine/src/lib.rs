@@ -41,6 +41,7 @@ mod output;
 mod policy;
 mod rate;
 mod report;
+mod resume;
 pub mod route;
 mod router;
 mod setup;

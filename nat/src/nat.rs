@@ -75,8 +75,8 @@ const SWEEP_BUDGET: usize = 512;
 #[derive(Debug)]
 pub struct Nat {
     pub(crate) table: Table,
-    published: PublishedPorts,
-    profile: Profile,
+    pub(crate) published: PublishedPorts,
+    pub(crate) profile: Profile,
     ports_exhausted: u64,
 }
 
@@ -168,7 +168,8 @@ impl Nat {
         connection.expires = expires;
         let is_tcp = ip.protocol == protocol::TCP;
         let assured = connection.replied && (!is_tcp || state == State::Established);
-        let (owner, was_half_open) = (connection.owner, before.is_half_open());
+        let (owner, was_assured) = (connection.owner, connection.assured);
+        let was_half_open = before.is_half_open();
         let half_open = state.is_half_open();
         if sooner {
             self.table.hasten(id.slot);
@@ -177,6 +178,8 @@ impl Nat {
             self.table.assure(id.slot);
         } else if is_tcp && (state.is_over() || begins_anew) {
             self.table.unassure(id.slot);
+        } else if was_assured && state != before {
+            self.table.note(id.slot);
         }
         if ip.protocol == protocol::TCP && half_open != was_half_open {
             self.table
@@ -435,7 +438,7 @@ impl Nat {
     }
 }
 
-fn timeout(profile: &Profile, connection: &Connection) -> Duration {
+pub(crate) fn timeout(profile: &Profile, connection: &Connection) -> Duration {
     match connection.tuples.protocol() {
         protocol::TCP if connection.tcp.state == State::Established && !connection.replied => {
             profile.tcp_unanswered

@@ -8,6 +8,7 @@ use hashbrown::{HashMap, HashTable};
 use pontoon_packet::{Endpoint, Timestamp};
 
 use crate::compact::Tuples;
+use crate::resume::Resumable;
 use crate::tcp::Tracker;
 use crate::tuple::feed_address;
 use crate::wheel::{Linked, Links, NONE, Wheel};
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     pub(crate) masqueraded: bool,
     pub(crate) relayed: bool,
     live: bool,
+    /// Stands in [`Table::changed`].
+    noted: bool,
     wheel: Links,
     /// Others of the same owner that may be evicted, oldest first.
     evictable: Ring,
@@ -135,6 +138,8 @@ pub(crate) struct Table {
     random: u64,
     /// Relayed connections that were taken out; no more than there were.
     pub(crate) ended: Vec<ConnId>,
+    /// Places of established connections that have changed; each once.
+    pub(crate) changed: Vec<u32>,
     pub(crate) pressure: Pressure,
 }
 
@@ -183,6 +188,7 @@ impl Table {
             live: 0,
             random: a ^ d | 1,
             ended: Vec::new(),
+            changed: Vec::new(),
             pressure: Pressure::default(),
         }
     }
@@ -307,11 +313,9 @@ impl Table {
     /// Puts a connection in. The caller has made room and seen to it that neither tuple is taken.
     pub(crate) fn insert(&mut self, new: NewConnection) -> ConnId {
         let slot = self.free.pop().unwrap_or(self.connections.0.len() as u32);
-        let generation = self
-            .connections
-            .0
-            .get(slot as usize)
-            .map_or(0, |old| old.generation.wrapping_add(1));
+        let old = self.connections.0.get(slot as usize);
+        let generation = old.map_or(0, |old| old.generation.wrapping_add(1));
+        let noted = old.is_some_and(|old| old.noted);
         let connection = Connection {
             tuples: new.tuples,
             tcp: new.tcp,
@@ -324,6 +328,7 @@ impl Table {
             masqueraded: new.masqueraded,
             relayed: new.relayed,
             live: true,
+            noted,
             wheel: Links::UNLINKED,
             evictable: ALONE,
             mapping: ALONE,
@@ -349,6 +354,7 @@ impl Table {
         if !connection.assured {
             connection.assured = true;
             self.leave_evictable(slot);
+            self.note(slot);
         }
     }
 
@@ -358,7 +364,23 @@ impl Table {
         if connection.assured {
             connection.assured = false;
             self.join_evictable(slot);
+            self.note(slot);
         }
+    }
+
+    /// What is written down of an established connection has changed.
+    pub(crate) fn note(&mut self, slot: u32) {
+        let connection = &mut self.connections.0[slot as usize];
+        if !core::mem::replace(&mut connection.noted, true) {
+            self.changed.push(slot);
+        }
+    }
+
+    /// How a connection that was noted stands; `None` when there is none, or it is not established.
+    pub(crate) fn take_change(&mut self, slot: u32) -> Option<Resumable> {
+        let connection = self.connections.0.get_mut(slot as usize)?;
+        connection.noted = false;
+        connection.live.then(|| connection.resumable()).flatten()
     }
 
     /// The deadline of a connection has moved towards the present: the wheel must come to it sooner.
@@ -383,7 +405,9 @@ impl Table {
         }
         self.unindex(slot);
         self.wheel.unlink(&mut self.connections, slot);
-        if !connection.assured {
+        if connection.assured {
+            self.note(slot);
+        } else {
             self.leave_evictable(slot);
         }
         if connection.relayed {

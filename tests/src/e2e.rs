@@ -12,7 +12,7 @@
 //! ([`Way`]), and after it checks that the engine is still the one that was started, has not grown, and leaves
 //! nothing behind when it is told to end. A tool that is missing fails the test.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -102,13 +102,13 @@ pub enum Way {
 pub fn laboratory(test: &str, way: Way, body: fn(&Lab)) {
     if std::env::var(MARKER).as_deref() == Ok(test) {
         let lab = Lab::build(way);
-        let before = lab.engine();
+        lab.expect_this_engine();
         body(&lab);
         lab.unmute();
         if way == Way::Sockets {
             lab.let_go();
         }
-        lab.probe(&before);
+        lab.probe();
         lab.shut_down();
         return;
     }
@@ -150,6 +150,8 @@ fn reexecute(test: &str) {
         text.contains("1 passed"),
         "the test did not run inside:\n{text}"
     );
+    // What it has measured, for those who want to see it (--nocapture).
+    println!("{text}");
 }
 
 fn nix_is_root() -> bool {
@@ -249,6 +251,8 @@ pub struct Engine {
 /// The laboratory.
 pub struct Lab {
     may_grow: Cell<u64>,
+    /// The engine that is to be the one at the end.
+    expected: RefCell<Option<Engine>>,
 }
 
 impl Lab {
@@ -264,11 +268,17 @@ impl Lab {
         ));
         let lab = Self {
             may_grow: Cell::new(MAX_GROWTH),
+            expected: RefCell::new(None),
         };
         for (ns, host) in [("c1", 2), ("c2", 3), ("c3", 4)] {
             lab.attach(ns, host, "");
         }
         lab
+    }
+
+    /// The engine that runs now must be the one at the end, and hardly larger.
+    pub fn expect_this_engine(&self) {
+        self.expected.replace(Some(self.engine()));
     }
 
     /// Lets the test leave the engine larger by so many KiB.
@@ -427,7 +437,9 @@ impl Lab {
     }
 
     /// The engine is still the same, has not grown, is idle, and works.
-    fn probe(&self, before: &Engine) {
+    fn probe(&self) {
+        let before = self.expected.borrow().clone();
+        let before = before.expect("an engine is expected");
         wait_for_with(
             || self.engine().fds <= before.fds + 5,
             || {

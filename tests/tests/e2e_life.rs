@@ -200,21 +200,35 @@ life_tests! {
         sh("ip addr add 192.0.2.1/32 dev lo");
         wait_for(|| run_pontoon("exec s -- ss -Hlnt").contains(":80 "), "a server");
         wait_for(|| sh("ss -Hlnt").contains(":7000 "), "a server");
+        let beyond = start(&format!("{flows} hold-quietly 192.0.2.1 7001 quiet-out"));
+        wait_for(|| sh("ss -Hlnt").contains(":7001 "), "a server");
         let near = start(&format!("{flows} speak 127.0.0.1 8080"));
         run_pontoon(&format!("run -d --name c -- {flows} speak 192.0.2.1 7000"));
         let spoken = |name: &str| fs::read_to_string(format!("/run/{name}.said")).unwrap_or_default();
+        // Who only listens, and is told nothing by the other side, must hear of the end all the same.
+        run_pontoon(&format!("run -d --name quiet -- {flows} listen 192.0.2.1 7001"));
+        run_pontoon(&format!("run -d --name served -p 8082:80 -- {flows} hold-quietly 0.0.0.0 80 quiet-in"));
+        wait_for(|| run_pontoon("exec served -- ss -Hlnt").contains(":80 "), "a server");
+        let quiet = start(&format!("{flows} listen 127.0.0.1 8082"));
         wait_for(|| spoken("in") == "hello" && spoken("out") == "hello", "both to be spoken to");
+        wait_for(|| spoken("quiet-in") == "hello" && spoken("quiet-out") == "hello", "both to be spoken to");
         kill_engine();
-        for (child, what) in [(near, "client of a published port"), (far, "host beyond")] {
+        let ends = [
+            (near, "client of a published port"),
+            (far, "host beyond"),
+            (quiet, "quiet client"),
+            (beyond, "quiet host beyond"),
+        ];
+        for (child, what) in ends {
             assert_eq!(output(child, what), "reset\n", "{what}");
         }
-        for name in ["s", "c"] {
+        for name in ["s", "c", "quiet", "served"] {
             let ended = || run_pontoon("ps -a").lines().any(|line| {
                 line.contains("Exited") && line.ends_with(name)
             });
             wait_for(ended, name);
         }
-        assert_eq!(run_pontoon("ps -a").matches("Exited (0)").count(), 2, "{}", run_pontoon("ps -a"));
+        assert_eq!(run_pontoon("ps -a").matches("Exited (0)").count(), 4, "{}", run_pontoon("ps -a"));
     }
 
     fn the_keeper_s_end_is_everybody_s {

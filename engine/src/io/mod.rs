@@ -13,11 +13,13 @@
 //! | [`netlink`], `shield` | rtnetlink and nf_tables |
 //! | [`namespace`], [`fdpass`] | children inside namespaces, messages with descriptors |
 //! | [`control`] | the engine process: clients, operations |
+//! | `journal` | connections where the next engine finds them |
 //! | [`keeper`] | the process that owns the sandbox |
 
 pub mod control;
 mod device;
 pub mod fdpass;
+mod journal;
 pub mod keeper;
 pub mod namespace;
 pub mod netlink;

@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use pontoon_nat::{ConnId, Owner, Published};
+use pontoon_nat::{ConnId, Owner, Published, Resumable};
 use pontoon_packet::{Facts, Frame, Offload, Timestamp, parse};
 
+use super::journal::Journal;
 use super::packet_socket::{Binding, RingSize};
 use super::user::{HostSocket, NameServer, Publication, UserUplink};
 use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
@@ -109,6 +110,7 @@ pub struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     origin: Instant,
+    journal: Option<Journal>,
     stopping: bool,
 }
 
@@ -128,6 +130,7 @@ impl Worker {
             poll,
             commands,
             origin: Instant::now(),
+            journal: None,
             stopping: false,
         };
         let thread = thread::Builder::new()
@@ -148,6 +151,24 @@ impl Worker {
     /// The datapath.
     pub fn datapath(&mut self) -> &mut Datapath {
         &mut self.datapath
+    }
+
+    /// Takes up the flows of an engine before, and writes down from now on what there is. Says how many
+    /// were taken up.
+    pub(super) fn resume(&mut self, flows: &[Resumable], journal: Journal) -> usize {
+        self.journal = Some(journal);
+        let now = self.now();
+        self.datapath.resume(now, flows.iter())
+    }
+
+    /// Every container that there is has been connected: ends what belongs to none, and makes those
+    /// speak that have lost the other end of a relayed connection.
+    pub(super) fn end_what_is_lost(&mut self, flows: &[Resumable]) {
+        let Self { wire, datapath, .. } = self;
+        datapath.end_orphans();
+        for flow in flows.iter().filter(|flow| flow.relayed) {
+            wire.send(|outbox| datapath.probe(flow, outbox));
+        }
     }
 
     /// Starts to hear a packet socket, which was created with protocol 0.
@@ -274,7 +295,16 @@ impl Worker {
                 wire.send(|outbox| datapath.handle_timeout(now, outbox));
             }
             let bytes = self.serve_user(now);
+            self.write_journal();
             linger = frames > 0 && frames < BATCH / 4 && bytes < BULK;
+        }
+    }
+
+    fn write_journal(&mut self) {
+        if let Some(journal) = &self.journal {
+            for (place, flow) in self.datapath.changes() {
+                journal.write(place, flow.as_ref());
+            }
         }
     }
 

@@ -11,6 +11,8 @@
 //! IV   ack  ≥ receiver.end − max(sender.maxwin, 66 000) − 1
 //! ```
 //!
+//! Bounds II and III do not hold against a side that was not heard yet, or was first heard in the middle of the
+//! connection: it may have sent more than was seen, up to what the other side has offered.
 //! Selective acknowledgements are not looked at: bounds III and IV apply to the cumulative one.
 
 mod segment;
@@ -51,6 +53,14 @@ impl Tracker {
         Self {
             state: State::None,
             peers: [Peer::QUIET; 2],
+        }
+    }
+
+    /// A connection that was there before: its next segments tell where its numbers are.
+    pub(crate) const fn in_the_middle(state: State) -> Self {
+        Self {
+            state,
+            peers: [Peer::IN_THE_MIDDLE; 2],
         }
     }
 

@@ -41,6 +41,17 @@ impl Peer {
         acked: false,
         finished: false,
     };
+
+    /// Nothing was heard of it, in a connection that was there before.
+    pub(super) const IN_THE_MIDDLE: Self = Self {
+        scale: MAX_SCALE,
+        ..Self::QUIET
+    };
+
+    /// Its first segments were not seen, so that it may have sent more than is known.
+    const fn is_picked_up(&self) -> bool {
+        self.scale == MAX_SCALE && !self.scales
+    }
 }
 
 /// `a` comes before `b` on the circle of sequence numbers.
@@ -64,7 +75,8 @@ pub(super) fn in_window(
         (state, direction),
         (State::SynSent, Direction::Original) | (State::SynRecv, Direction::Reply)
     );
-    if sender.maxwin == 0 || (resent && segment.has_syn && before(sender.end, segment.end)) {
+    let first = sender.maxwin == 0;
+    if first || (resent && segment.has_syn && before(sender.end, segment.end)) {
         first_heard(sender, receiver, segment);
     }
     // A reset with a zero acknowledgement, or without one, says nothing about what it has seen.
@@ -76,13 +88,16 @@ pub(super) fn in_window(
     } else {
         (segment.seq, segment.end)
     };
+    // How far it had gone before it was heard is not known until the other side speaks.
+    let unseen = receiver.is_picked_up() && (first || !before(receiver.maxend, ack));
     let lag = sender.maxwin.max(MAX_ACK_WINDOW);
     let fits = before(seq, sender.maxend.wrapping_add(1))
-        && before(
-            sender.end.wrapping_sub(receiver.maxwin).wrapping_sub(1),
-            end,
-        )
-        && before(ack, receiver.end.wrapping_add(1))
+        && (receiver.maxwin == 0
+            || before(
+                sender.end.wrapping_sub(receiver.maxwin).wrapping_sub(1),
+                end,
+            ))
+        && (unseen || before(ack, receiver.end.wrapping_add(1)))
         && before(receiver.end.wrapping_sub(lag).wrapping_sub(1), ack);
     if !fits {
         return Err(Invalid);
@@ -114,6 +129,9 @@ fn first_heard(sender: &mut Peer, receiver: &mut Peer, segment: &Segment) {
         receiver.end = segment.ack;
         receiver.maxend = segment.ack;
     }
+    if receiver.maxwin == 0 && !segment.has_syn {
+        receiver.scale = MAX_SCALE;
+    }
 }
 
 fn advance(sender: &mut Peer, receiver: &mut Peer, segment: &Segment, ack: u32, end: u32) {
@@ -133,6 +151,9 @@ fn advance(sender: &mut Peer, receiver: &mut Peer, segment: &Segment, ack: u32, 
         receiver.maxwin = receiver
             .maxwin
             .saturating_add(end.wrapping_sub(sender.maxend));
+    }
+    if receiver.is_picked_up() && before(receiver.end, ack) {
+        receiver.end = ack;
     }
     let allowed = ack.wrapping_add(window.max(1));
     if before(receiver.maxend.wrapping_sub(1), allowed) {

@@ -7,7 +7,7 @@
 Frames are compared by what they carry, never by how many there were in all.
 """
 
-import contextlib, ctypes, hashlib, json, os, random, select, socket, struct, subprocess, sys
+import contextlib, ctypes, hashlib, json, os, random, select, signal, socket, struct, subprocess, sys
 import threading, time
 import logging
 
@@ -54,6 +54,14 @@ def inside(ns):
 def pontoon(arguments):
     """What `pontoon … --json` says."""
     return json.loads(subprocess.check_output(f"{os.environ['PONTOON']} {arguments} --json", shell=True))
+
+
+def kill_engine():
+    """Kills the engine, and waits for one that serves."""
+    before = pontoon("status")
+    os.kill(before["engine"]["pid"], signal.SIGKILL)
+    while pontoon("status")["restarts"] == before["restarts"]:
+        time.sleep(0.02)
 
 
 def flows(text=""):

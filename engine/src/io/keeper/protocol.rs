@@ -37,6 +37,8 @@ pub enum Key {
     Mount(u32),
     /// The host's TAP interface at the port with this number.
     Tap(u32),
+    /// Established connections.
+    Journal,
 }
 
 /// The lives of a keeper's engines.

@@ -46,8 +46,13 @@ impl Uplinks {
         privilege: Privilege,
     ) -> io::Result<(UplinkFacts, OwnedFd)> {
         if let Some(open) = self.open.get_mut(interface) {
-            open.claimed = true;
-            return Ok((open.last.clone(), open.packet.try_clone()?));
+            let there = facts(interface).map_err(io::Error::other)?;
+            if there.ifindex == open.last.ifindex {
+                open.claimed = true;
+                return Ok((open.last.clone(), open.packet.try_clone()?));
+            }
+            // Another one by the same name.
+            self.open.remove(interface);
         }
         if privilege == Privilege::Ordinary {
             let what = format!(

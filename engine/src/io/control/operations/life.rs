@@ -8,7 +8,7 @@ use super::ports::{Claims, opening};
 use super::{Control, Held, Outcome, Place, broken, unexpected};
 use crate::config::PortId;
 use crate::control::state::{
-    Container, Endpoint, HostPort, HostPorts, Network, Phase, SCHEMA, State, Stopped,
+    Container, Endpoint, HostPort, HostPorts, Network, Phase, SCHEMA, State, Stopped, UplinkSpec,
 };
 use crate::io::control::directory::container_files;
 use crate::io::control::store::{FirstProcess, Record, Seat};
@@ -72,6 +72,7 @@ impl Control {
             self.take_over_network(&network, host, &seats)
                 .map_err(|error| broken(format!("network {}: {error}", network.name)))?;
         }
+        self.take_up_flows()?;
         for container in self.state.containers().cloned().collect::<Vec<_>>() {
             if container.phase == Phase::Running {
                 self.take_over_container(&container, &seats);
@@ -86,7 +87,17 @@ impl Control {
         host: Option<u32>,
         seats: &HashMap<u32, Seat>,
     ) -> Outcome<()> {
-        self.lay_out(network)?;
+        if let Err(error) = self.lay_out(network) {
+            let UplinkSpec::Device(interface) = &network.uplink else {
+                return Err(error);
+            };
+            // As for everybody whose uplink goes while the engine runs.
+            let name = &network.name;
+            eprintln!("network {name} has no way out, dev:{interface} cannot be had: {error}");
+            let mut closed = network.clone();
+            closed.uplink = UplinkSpec::None;
+            self.lay_out(&closed)?;
+        }
         let Some((kind, port)) = network.host_port.zip(host.map(PortId)) else {
             return Ok(());
         };
@@ -174,7 +185,7 @@ impl Control {
         self.watch_over(container, held)
     }
 
-    fn fetch(&self, key: Key) -> Outcome<Vec<OwnedFd>> {
+    pub(super) fn fetch(&self, key: Key) -> Outcome<Vec<OwnedFd>> {
         let (_, fds) = self
             .keeper
             .request(RequestBody::Fetch(key), &[])

@@ -6,6 +6,7 @@
 mod connect;
 mod containers;
 mod ends;
+mod flows;
 mod glance;
 mod life;
 mod networks;
@@ -36,6 +37,7 @@ use crate::io::worker::{Worker, WorkerHandle};
 use crate::{Datapath, Seeds};
 use ends::Held;
 pub(super) use ends::{UNKNOWN_STATUS, stop};
+use flows::Left;
 
 /// Whether the engine's time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ pub(super) struct Control {
     directory: PathBuf,
     store: Store,
     lives: Lives,
+    left: Option<Left>,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
     stay: Stay,
@@ -140,6 +143,7 @@ impl Control {
             store: Store::new(&directory),
             directory,
             lives,
+            left: None,
             uplinks: HashMap::new(),
             last_uplink: 0,
             stay,
@@ -165,7 +169,8 @@ impl Control {
             name: DEFAULT_NETWORK.to_owned(),
             ..NetworkSpec::default()
         };
-        self.create_network(&default).map(drop)
+        self.create_network(&default)?;
+        self.take_up_flows()
     }
 
     fn open_user_uplink(&mut self) -> Outcome<()> {
@@ -175,7 +180,8 @@ impl Control {
     }
 
     /// Clients are served from now on. What the engine before this one has had, and nobody knows of, goes.
-    pub(super) fn serving(&self) -> Outcome<()> {
+    pub(super) fn serving(&mut self) -> Outcome<()> {
+        self.leave_flows()?;
         let told = self.keeper.request(RequestBody::Serving, &[]);
         told.map(drop).map_err(broken)
     }
