@@ -12,6 +12,7 @@ use pontoon_engine::control::api::{Reply, Request, StatusView};
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::control::{End, Stay, make_private};
 use pontoon_engine::io::keeper::{Program, START_AGAIN, protocol};
+use pontoon_engine::io::process::missing;
 
 use crate::client::{Client, Failure};
 
@@ -23,6 +24,8 @@ const MAX_LOG: u64 = 1 << 20;
 const RUNS_ALREADY: u8 = 75;
 /// How long the engine may take to answer for the first time.
 const START: Duration = Duration::from_secs(15);
+/// What closes the files of others.
+const CLOSE_RANGE: &str = "close_range(2)";
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(2);
 /// How long the processes may take to end.
@@ -78,7 +81,7 @@ fn start_keeper(stay: Stay) -> Result<Child, Failure> {
     detach(&mut keeper);
     keeper
         .spawn()
-        .map_err(|error| Failure::own("start the keeper", error))
+        .map_err(|error| Failure::own("start the keeper", missing(CLOSE_RANGE, error)))
 }
 
 /// Opens the log to write at its end: another engine may write to it.
@@ -95,7 +98,7 @@ fn last_words() -> String {
     let path = runtime_directory().join(LOG);
     let log = fs::read_to_string(&path).unwrap_or_default();
     match log.lines().last() {
-        Some(line) => line.to_owned(),
+        Some(line) => line.strip_prefix("pontoon: ").unwrap_or(line).to_owned(),
         None => format!("{} is empty", path.display()),
     }
 }
@@ -255,7 +258,7 @@ pub(crate) fn detach(command: &mut Command) {
 /// Closes the files that this process was started with beyond the three standard ones: what outlives
 /// its caller must not hold the caller's locks and pipes.
 pub(crate) fn close_inherited() -> io::Result<()> {
-    close_range(0)
+    close_range(0).map_err(|error| missing(CLOSE_RANGE, error))
 }
 
 #[allow(unsafe_code, reason = "close_range has no wrapper")]

@@ -2,7 +2,7 @@
 
 use super::fields::{Place, Surroundings};
 use super::interpolate::interpolate;
-use super::yaml::{Fault, MAX_BYTES};
+use super::yaml::Fault;
 
 /// Variables, in the order in which they were named first.
 pub(super) type Variables = Vec<(String, String)>;
@@ -57,9 +57,6 @@ fn read(
     surroundings: &dyn Surroundings,
     variables: &mut Variables,
 ) -> Result<(), String> {
-    if text.len() > MAX_BYTES {
-        return Err(format!(" {} bytes: at most {MAX_BYTES}", text.len()));
-    }
     for (nth, line) in text.lines().enumerate() {
         let known = |name: &str| {
             let own = variables.iter().find(|(other, _)| other == name);
@@ -202,7 +199,6 @@ mod tests {
             let error = all(text).unwrap_err();
             assert!(error.starts_with(what), "{text}: {error}");
         }
-        assert!(all(&"#".repeat(MAX_BYTES + 1)).is_err());
     }
 
     proptest! {

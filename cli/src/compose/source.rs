@@ -1,13 +1,13 @@
 //! The file: which it is, where it lies, and what project it is of.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::fields::Surroundings;
 use super::file::{check_project, read, read_name};
 use super::project::{Project, project};
-use super::yaml::Fault;
+use super::yaml::{Fault, MAX_BYTES, decode};
 use crate::client::Failure;
 
 /// Files that are looked for where none is named.
@@ -28,7 +28,8 @@ impl Source {
             None => looked_for()?,
         };
         let broken = |error| Failure::own(&path.display().to_string(), error);
-        let text = fs::read_to_string(&path).map_err(broken)?;
+        let text = decode(bounded(&path).map_err(broken)?)
+            .map_err(|fault| Failure::own(&format!("{}:{}", path.display(), fault.line), fault))?;
         let whole = fs::canonicalize(&path).map_err(broken)?;
         let directory = whole.parent().unwrap_or(Path::new("/")).to_owned();
         Ok(Self {
@@ -68,8 +69,20 @@ impl Surroundings for Source {
     }
 
     fn file(&self, path: &str) -> io::Result<String> {
-        fs::read_to_string(self.directory.join(path))
+        let text = decode(bounded(&self.directory.join(path))?);
+        text.map_err(|fault| {
+            let what = format!("line {}: {fault}", fault.line);
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })
     }
+}
+
+/// What a file holds, up to one byte more than it may.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let more = MAX_BYTES as u64 + 1;
+    File::open(path)?.take(more).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn looked_for() -> Result<PathBuf, Failure> {

@@ -28,6 +28,9 @@ pub(super) struct Plugged {
     pub(super) hostname: Option<String>,
 }
 
+/// What the first process tells the monitor before: that it is where the command is to run, or why not.
+pub(super) type Settled = Result<(), String>;
+
 /// Where the first process makes its home.
 #[derive(Debug)]
 pub(super) enum Home {
@@ -42,9 +45,16 @@ pub(super) enum Home {
 /// Runs as the first process. Returns only when it cannot become the command.
 pub(super) fn run(monitor: &Channel, home: &Home, becoming: &Becoming) -> Result<u8, Failure> {
     let parent = getppid();
-    let namespaces = settle(home)?;
+    let namespaces = match settle(home) {
+        Ok(namespaces) => namespaces,
+        Err(why) => {
+            // The monitor tells it, to whom it concerns.
+            monitor.send(&Settled::Err(why.to_string()), &[])?;
+            return Ok(super::super::OWN_ERROR);
+        }
+    };
     let fds: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
-    monitor.send(&(), &fds)?;
+    monitor.send(&Settled::Ok(()), &fds)?;
     drop(namespaces);
     let Some((plugged, _)) = monitor.receive::<Plugged>()? else {
         // The monitor has told the user why.

@@ -18,7 +18,7 @@ use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::fdpass::Channel;
 use pontoon_engine::io::process::Process;
 
-use super::first::{self, Home, Plugged};
+use super::first::{self, Home, Plugged, Settled};
 use super::watch::{self, fork_here};
 use super::{Becoming, Failure, files};
 use crate::client::Client;
@@ -227,11 +227,10 @@ fn plug(
     pid: Pid,
     spec: &mut AttachSpec,
 ) -> Result<ContainerView, Failure> {
-    let Some(((), fds)) = first.receive::<()>()? else {
-        return Err(Failure::own(
-            "run",
-            "the first process could not make its namespaces",
-        ));
+    let fds = match first.receive::<Settled>()? {
+        Some((Ok(()), fds)) => fds,
+        Some((Err(why), _)) => return Err(Failure::plain(&why)),
+        None => return Err(Failure::own("run", "the first process has died")),
     };
     spec.pid = Some(pid.as_raw());
     spec.monitor = Some(std::process::id());

@@ -255,7 +255,8 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
     // SAFETY: no pointers are involved.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
-        return Err(context("open a packet socket", nix::Error::last()));
+        let what = "open a packet socket (are they in the kernel, and allowed?)";
+        return Err(context(what, nix::Error::last()));
     }
     // SAFETY: the descriptor was just made and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

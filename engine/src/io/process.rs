@@ -7,6 +7,15 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+/// Says of a system call that the kernel does not know which kernel does; any other error stays as it is.
+pub fn missing(call: &str, error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::ENOSYS) {
+        return error;
+    }
+    let what = format!("this kernel has no {call}; Linux 5.9 or newer is needed");
+    io::Error::new(io::ErrorKind::Unsupported, what)
+}
+
 /// A process, which may have ended (`pidfd_open(2)`).
 #[derive(Debug)]
 pub struct Process(OwnedFd);
@@ -21,7 +30,7 @@ impl Process {
         // SAFETY: the call takes no pointers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         if fd < 0 {
-            return Err(io::Error::last_os_error());
+            return Err(missing("pidfd_open(2)", io::Error::last_os_error()));
         }
         // SAFETY: the kernel has just made the descriptor for us.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))

@@ -70,15 +70,27 @@ pub(super) enum Value {
     Map(Vec<(String, Node)>),
 }
 
+/// The text of a file that holds these bytes.
+///
+/// # Errors
+/// There are too many, or they are not UTF-8.
+pub(super) fn decode(bytes: Vec<u8>) -> Result<String, Fault> {
+    if bytes.len() > MAX_BYTES {
+        let what = format!("larger than {MAX_BYTES} bytes");
+        return Err(Fault::new(1, "", what));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let lines = error.as_bytes()[..good].iter().filter(|b| **b == b'\n');
+        Fault::new(lines.count() + 1, "", "not UTF-8")
+    })
+}
+
 /// Reads the one document of a file.
 ///
 /// # Errors
-/// It is not YAML, has a name twice, or exceeds a bound.
+/// It is not YAML, has a name twice, is nested too deep, or has too many values.
 pub(super) fn parse(text: &str) -> Result<Node, Fault> {
-    if text.len() > MAX_BYTES {
-        let what = format!("{} bytes: at most {MAX_BYTES}", text.len());
-        return Err(Fault::new(1, "", what));
-    }
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| not_yaml(&error))?;

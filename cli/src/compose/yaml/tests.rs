@@ -78,6 +78,18 @@ fn what_is_refused_is_refused_with_its_line() {
     }
 }
 
+#[test]
+fn bytes_are_text_if_they_are_not_too_many() {
+    let fault = |bytes: &[u8]| decode(bytes.to_vec()).unwrap_err();
+    assert_eq!(decode(b"a: \xc3\xa9\n".to_vec()).unwrap(), "a: é\n");
+    assert_eq!(fault(b"a: 1\nb: \xff\n"), Fault::new(2, "", "not UTF-8"));
+    assert_eq!(fault(b"\xff\xfea\0"), Fault::new(1, "", "not UTF-8"));
+    assert!(decode(vec![b'#'; MAX_BYTES]).is_ok());
+    let cut_within_a_character = [&vec![b'#'; MAX_BYTES][..], b"\xc3"].concat();
+    let too_large = fault(&cut_within_a_character);
+    assert!(too_large.what.contains("1048576"), "{too_large}");
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[-a-c:&*<{}\\[\\]!'\"|> \n#,?%@`]{0,60}") {

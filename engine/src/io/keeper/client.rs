@@ -63,7 +63,8 @@ impl KeeperLink {
         let reader = link.clone();
         thread::Builder::new()
             .name("pontoon-keeper".to_owned())
-            .spawn(move || reader.read(&sender))?;
+            .spawn(move || reader.read(&sender))
+            .map_err(|error| io::Error::new(error.kind(), format!("start a thread: {error}")))?;
         Ok((link, events))
     }
 
