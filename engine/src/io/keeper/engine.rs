@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 
 use super::ENGINE_FD;
 use super::protocol::VERSION;
 use crate::io::fdpass::Channel;
+use crate::io::process::Process;
 
 /// The running program's file, whatever has become of its name.
 const OWN_FILE: &str = "/proc/self/exe";
@@ -76,6 +77,9 @@ impl Program {
     }
 }
 
+/// How long an engine may live without its keeper: it writes why it ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// An engine that runs, or has ended unnoticed.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -103,11 +107,14 @@ impl Engine {
         self.child.id()
     }
 
-    /// Waits for an engine whose end of the pair is closed. One that has closed it and lives is of no
-    /// use.
+    /// Waits for an engine whose end of the pair is closed. One that lives on after it could have said
+    /// why is of no use.
     pub(super) fn end(mut self) -> io::Result<ExitStatus> {
-        // It is on its way out already, in all likelihood.
-        let _ = self.child.kill();
+        let process = Process::open(self.child.id() as i32);
+        if !process.is_ok_and(|process| process.has_ended(LAST_WORDS)) {
+            // It may have ended meanwhile.
+            let _ = self.child.kill();
+        }
         self.child.wait()
     }
 }
