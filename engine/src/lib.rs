@@ -34,6 +34,7 @@ mod counters;
 pub mod datapath;
 mod drop;
 mod flow_cache;
+mod interface;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod neighbour;

@@ -4,21 +4,20 @@
 //! as it came, and a connection enters the table only once its first packet has passed every check
 //! (`new_flow`). The edit itself is in `output`.
 
-use core::net::{IpAddr, Ipv4Addr};
+mod checks;
+mod services;
+
+use core::net::IpAddr;
 
 use pontoon_nat::{ConnId, Direction, Lookup, Owner, Pending, Refusal, SourceNat};
-use pontoon_packet::build::tcp_reset;
-use pontoon_packet::parse::tcp_flags::SYN;
-use pontoon_packet::{Facts, Frame, Ip, L4, Offload, Timestamp, checksum, icmp, parse, rewrite};
+use pontoon_packet::{Facts, Frame, Ip, L4, Timestamp, checksum, icmp, parse};
 
 use crate::config::{Outside, PortId};
 use crate::datapath::{Datapath, Transmit};
 use crate::drop::DropReason;
 use crate::output::Hop;
 use crate::route::{InterfaceId, Route};
-
-/// The port of the gateway's name server (RFC 1035 §4.2).
-const NAME_SERVER: u16 = 53;
+use checks::has_source_route;
 
 /// How a datagram came in.
 #[derive(Clone, Copy, Debug)]
@@ -286,16 +285,6 @@ impl Datapath {
         Ok(Plan { hop, source, owner })
     }
 
-    /// A query to the gateway's name server, which answers on every network, internal ones included.
-    fn asks_for_names(&self, from: InterfaceId, ip: &Ip) -> bool {
-        let port = match ip.l4 {
-            L4::Tcp(header) => header.dst_port,
-            L4::Udp(header) => header.dst_port,
-            L4::Icmp(_) | L4::Fragment | L4::Other => return false,
-        };
-        port == NAME_SERVER && self.user_port.is_some() && self.is_gateway(from, ip.dst)
-    }
-
     /// The container behind a next hop.
     fn owner_of(&self, hop: &Hop) -> Option<Owner> {
         let InterfaceId::Network(id) = hop.interface else {
@@ -342,70 +331,6 @@ impl Datapath {
         )
     }
 
-    /// What is addressed to the gateway or to an uplink and translated to nobody.
-    fn serve(
-        &mut self,
-        arrival: Arrival,
-        frame: &mut Frame<'_>,
-        facts: &Facts,
-        out: &mut impl Transmit,
-    ) -> Result<(), Failure> {
-        let Some(ip) = facts.ip() else {
-            return Err(DropReason::NotRouted.into());
-        };
-        if self.is_left_to_kernel(arrival.interface) {
-            return Err(DropReason::LeftToKernel.into());
-        }
-        if self.host_port(arrival.interface).is_some() && self.is_gateway(arrival.interface, ip.dst)
-        {
-            return Ok(self.pass_to_host(arrival.interface, arrival.ingress, frame, out)?);
-        }
-        match ip.l4 {
-            L4::Icmp(header) if header.kind == icmp::kind::ECHO && header.code == 0 => {
-                self.counters.echo_answered += 1;
-                icmp::echo_reply(frame, facts);
-                let size = self.mtu_of(arrival.interface).min(arrival.fragment_to);
-                self.transmit(arrival.interface, facts.src_mac, size, frame, out)?;
-                Ok(())
-            }
-            L4::Icmp(_) => Err(DropReason::NoService.into()),
-            L4::Tcp(header) if header.flags & SYN == 0 => {
-                self.reset(arrival, frame, facts, ip, out);
-                Err(DropReason::NoService.into())
-            }
-            L4::Tcp(_) | L4::Udp(_) => Err(Failure::reported(
-                DropReason::NoService,
-                icmp::Error::PortUnreachable,
-            )),
-            L4::Fragment | L4::Other => Err(Failure::reported(
-                DropReason::NoService,
-                icmp::Error::ProtocolUnreachable,
-            )),
-        }
-    }
-
-    /// Answers a segment of a connection that there is not, or not any more. It would take an ICMP error
-    /// for something that may pass.
-    fn reset(
-        &mut self,
-        arrival: Arrival,
-        frame: &Frame<'_>,
-        facts: &Facts,
-        ip: &Ip,
-        out: &mut impl Transmit,
-    ) {
-        let datagram = &frame.bytes[usize::from(ip.start)..ip.end()];
-        if let (Some(mut bytes), Some(mac)) = (tcp_reset(datagram), self.mac_of(arrival.interface))
-        {
-            let mut reset = Frame {
-                bytes: &mut bytes,
-                offload: Offload::NONE,
-            };
-            rewrite::set_macs(&mut reset, facts.src_mac, mac);
-            self.emit(arrival.ingress, reset.bytes, Offload::NONE, out);
-        }
-    }
-
     /// The way to `dst` for what came in at `from`.
     pub(crate) fn route(&self, from: InterfaceId, dst: IpAddr) -> Result<Hop, Failure> {
         let outside = self
@@ -440,69 +365,6 @@ impl Datapath {
             gateway: None,
         })
     }
-
-    /// Time to live and size, before anything is edited.
-    fn check_transit(
-        &self,
-        arrival: Arrival,
-        hop: &Hop,
-        frame: &Frame<'_>,
-        ip: &Ip,
-    ) -> Result<(), Failure> {
-        if ip.ttl <= 1 {
-            return Err(Failure::reported(
-                DropReason::TtlExceeded,
-                icmp::Error::TtlExceeded,
-            ));
-        }
-        let mtu = self.mtu_of(hop.interface);
-        let size = arrival.fragment_to.min(mtu);
-        let whole = fits(frame, ip, mtu) || (arrival.fragment_to <= mtu && size > 0);
-        if whole || !ip.dont_fragment {
-            return Ok(());
-        }
-        let error = icmp::Error::FragmentationNeeded { mtu };
-        Err(Failure::reported(DropReason::FragmentationNeeded, error))
-    }
-
-    /// RFC 1812 §5.3.7, and that a source belongs where it claims to be.
-    fn check_addresses(&self, interface: InterfaceId, ip: &Ip) -> Result<(), DropReason> {
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (ip.src, ip.dst) else {
-            return Err(DropReason::NotRouted);
-        };
-        if is_martian(src) || src.is_multicast() || src.is_broadcast() || src == dst {
-            return Err(DropReason::Martian);
-        }
-        if is_martian(dst) || dst.is_link_local() {
-            return Err(DropReason::Martian);
-        }
-        if dst.is_multicast()
-            || dst.is_broadcast()
-            || self.is_subnet_broadcast(interface, dst.into())
-        {
-            return Err(DropReason::NotUnicast);
-        }
-        self.check_source(interface, ip.src)
-    }
-
-    fn check_source(&self, interface: InterfaceId, src: IpAddr) -> Result<(), DropReason> {
-        if self.is_local(interface, src) {
-            let from_host = self.host_port(interface).is_some();
-            return if from_host {
-                Ok(())
-            } else {
-                Err(DropReason::Martian)
-            };
-        }
-        let home = self.connected.lookup(src).map(|(_, route)| route.interface);
-        match interface {
-            InterfaceId::Network(_) if home == Some(interface) => Ok(()),
-            InterfaceId::Uplink(_) if home.is_none() => Ok(()),
-            // What the engine's own sockets say is its own doing.
-            InterfaceId::User => Ok(()),
-            _ => Err(DropReason::ForeignSource),
-        }
-    }
 }
 
 /// Whether a datagram leaves in one piece, or a super-frame in segments that do.
@@ -516,30 +378,6 @@ pub(crate) fn fits(frame: &Frame<'_>, ip: &Ip, mtu: u16) -> bool {
         L4::Icmp(_) | L4::Fragment | L4::Other => 0,
     };
     usize::from(ip.header_len) + transport + usize::from(frame.offload.gso_size) <= usize::from(mtu)
-}
-
-/// `0/8` and `127/8`, which must not be seen on a wire (RFC 1812 §4.2.2.11).
-const fn is_martian(addr: Ipv4Addr) -> bool {
-    addr.octets()[0] == 0 || addr.is_loopback()
-}
-
-/// Loose (131) or strict (137) source routing among the IPv4 options (RFC 791 §3.1).
-fn has_source_route(frame: &Frame<'_>, ip: &Ip) -> bool {
-    let mut options = &frame.bytes[usize::from(ip.start) + 20..ip.l4_start()];
-    while let Some((&kind, rest)) = options.split_first() {
-        match kind {
-            0 => return false,
-            1 => options = rest,
-            131 | 137 => return true,
-            _ => match rest.first() {
-                Some(&len) if len >= 2 && usize::from(len) <= options.len() => {
-                    options = &options[usize::from(len)..];
-                }
-                _ => return false,
-            },
-        }
-    }
-    false
 }
 
 fn report_lack_of_room(refusal: Refusal) -> Failure {
