@@ -57,7 +57,12 @@ refused(400, post(b"{"))
 refused(400, post(b"[" * 60000))
 refused(400, post(b'{"name": "n", "unknown": 1}'))
 refused(400, post(b'\xff\xfe'))
-refused(422, post(b'{"name": "../x"}'))
+refused(400, post(b'{"name": 5}'))
+refused(400, post(b'[]'))
+for name in b"../x", b"a\\u0000b", b"a\\nb", b"", b"x" * 4096:
+    refused(422, post(b'{"name": "%s"}' % name))
+refused(405, head % (b"FROB /v1/status", b""))
+refused(400, b" \r\n\r\n")
 refused(431, head % (b"GET /v1/status", b"A: b\r\n" * 1000))
 refused(431, head % (b"GET /v1/status", b"A: " + b"b" * (1 << 20) + b"\r\n"))
 refused(413, post(b" " * (1 << 20)))
@@ -74,6 +79,13 @@ greedy.setblocking(False)
 try:
     for _ in range(100000):
         greedy.send(head % (b"GET /v1/openapi.json", b""))
+except OSError:
+    pass
+# Nothing but zeros, for as long as somebody takes them.
+endless = api.connect()
+try:
+    while True:
+        endless.sendall(bytes(1 << 16))
 except OSError:
     pass
 slow = [api.connect() for _ in range(8)]
@@ -146,6 +158,38 @@ for (method, path, body), status, field in [
         }
     }
 
+    /// BAD-08: a thousand connections that ask for nothing keep neither frames nor those who ask from going on.
+    fn a_thousand_connections_disturb_nobody {
+        while_pinging(r#"
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+engine = api.ask("GET", "/v1/status")[1]["engine"]["pid"]
+files = lambda: len(os.listdir(f"/proc/{engine}/fd"))
+before = files()
+crowd = [socket.socket(socket.AF_UNIX) for _ in range(1000)]
+let_in, most = 0, 0
+for client in crowd:
+    client.setblocking(False)
+for turn in range(5):
+    for client in crowd:
+        try:
+            client.connect(api.path)
+            let_in += 1
+        except OSError:
+            pass  # The queue is full, or it is in already.
+    most = max(most, files())
+    assert api.ask("GET", "/v1/status")[0] == 200
+assert let_in >= 64, let_in
+# Those that have given up their place may still be on their way out.
+assert most <= before + 4 * 64, (before, most)
+end = time.monotonic() + PATIENCE
+while files() > before + 64 + 8:
+    assert time.monotonic() < end, (before, files())
+    time.sleep(0.1)
+[client.close() for client in crowd]
+"#);
+    }
+
     /// BAD-09: of those who want the same one gets it.
     fn a_port_that_many_want_is_published_once {
         clients(r#"
@@ -192,6 +236,43 @@ assert api.ask("GET", "/v1/events")[0] == 429
 for number in range(300):
     assert api.ask("POST", "/v1/containers/c1/ports", {"ports": ["7000:80"]})[0] == 201
     assert api.ask("DELETE", "/v1/containers/c1/ports?port=7000:80")[0] == 200
+"#);
+    }
+}
+
+pontoon_tests::user_laboratory_tests! { |_lab|
+    /// BAD-09: a thousand times a port is published and taken back by many at once: what has been made and not
+    /// taken back is there, and nothing else is, in the tables or on the host.
+    fn publishing_and_taking_back_at_once_ends_consistent {
+        while_pinging(r#"
+want = {"ports": ["7000:80"]}
+holders = lambda: [c["name"] for c in api.ask("GET", "/v1/containers")[1] if c["publish"]]
+def race(number):
+    count = 0
+    target = f"/v1/containers/c{number // 2 % 3 + 1}/ports"
+    for _ in range(50):
+        if number % 2:
+            status = api.ask("POST", target, want)[0]
+            assert status in (201, 409), status
+            count += status == 201
+        else:
+            status = api.ask("DELETE", target + "?port=7000:80")[0]
+            assert status in (200, 404), status
+            count -= status == 200
+    return count
+import subprocess
+def listening():
+    return len(subprocess.check_output(["ss", "-Hlnt", "sport = :7000"], text=True).splitlines())
+counts = together(20, race)
+assert None not in counts and max(counts) > 0 > min(counts), counts
+left = holders()
+assert len(left) == sum(counts) == listening(), (left, counts, listening())
+for name in left:
+    assert api.ask("DELETE", f"/v1/containers/{name}/ports?port=7000:80")[0] == 200
+assert (holders(), listening()) == ([], 0)
+assert api.ask("POST", "/v1/containers/c2/ports", want)[0] == 201
+assert (holders(), listening()) == (["c2"], 1)
+assert api.ask("DELETE", "/v1/containers/c2/ports?port=7000:80")[0] == 200
 "#);
     }
 }
