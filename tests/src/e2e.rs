@@ -48,6 +48,8 @@ const OUTWARD: &str = include_str!("e2e/outward.py");
 const WIRE: &str = include_str!("e2e/wire.py");
 /// Python module with ways to reach somebody.
 const ISOLATION: &str = include_str!("e2e/isolation.py");
+/// Python module with traffic across interfaces that come and go.
+const LINKS: &str = include_str!("e2e/links.py");
 
 /// Declares tests that run in the laboratory.
 #[macro_export]
@@ -396,6 +398,13 @@ impl Lab {
     pub fn isolation(&self, program: &str) -> String {
         fs::write("/run/isolation.py", ISOLATION).expect("a writable /run");
         self.wire(&format!("from isolation import *\n{}", dedent(program)))
+    }
+
+    /// Runs a Python program that uses the module `links`, and shows what it says; otherwise as [`Lab::wire`].
+    pub fn links(&self, program: &str) {
+        fs::write("/run/links.py", LINKS).expect("a writable /run");
+        let program = format!("from links import *\n{}", dedent(program));
+        println!("{}", self.wire(&program));
     }
 
     /// Lets the kernel of a namespace hear no IPv4 any more; sockets on the wire still do.

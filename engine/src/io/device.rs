@@ -1,6 +1,7 @@
 //! What frames come from and go to: packet sockets or a TAP.
 #![allow(unsafe_code, reason = "hands on a promise about ring memory")]
 
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -57,6 +58,17 @@ impl Device {
             Self::Packet(socket) => socket.release(),
             Self::Shared(rings) => rings.release(),
             Self::Tap(tap) => tap.release(),
+        }
+    }
+
+    /// Hears another interface from now on.
+    ///
+    /// # Errors
+    /// There is none with this index, or the device is not one interface of many.
+    pub(super) fn rebind(&self, ifindex: u32) -> io::Result<()> {
+        match self {
+            Self::Packet(socket) => socket.rebind(ifindex),
+            Self::Shared(_) | Self::Tap(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

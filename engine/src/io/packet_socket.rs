@@ -28,6 +28,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use pontoon_packet::{Frame, Offload};
 
 /// Bytes of one block, which the kernel allocates in one piece (or by vmalloc); holds whole slots.
@@ -94,6 +95,8 @@ pub enum Binding {
     AllInterfaces,
     /// The one with this index.
     Interface(u32),
+    /// None: the one that it has heard is gone.
+    Nothing,
 }
 
 /// A frame in the ring, and where it came from.
@@ -161,11 +164,7 @@ impl PacketSocket {
             tp_frame_nr: size.slots() as u32,
         };
         set_option(fd.as_fd(), libc::PACKET_RX_RING, &request)?;
-        nix::sys::socket::setsockopt(
-            &fd,
-            nix::sys::socket::sockopt::SndBuf,
-            &(SEND_BUFFER as usize),
-        )?;
+        setsockopt(&fd, sockopt::SndBuf, &(SEND_BUFFER as usize))?;
         let socket = Self::map(fd, size)?;
         bind(&socket.fd, binding)?;
         Ok(socket)
@@ -175,7 +174,11 @@ impl PacketSocket {
     fn take_over(fd: OwnedFd, binding: Binding, size: RingSize) -> io::Result<Self> {
         let mut socket = Self::map(fd, size)?;
         if !is_shared_out(&socket.fd) {
-            bind(&socket.fd, binding)?;
+            match bind(&socket.fd, binding) {
+                // Gone since it was looked for, which whoever watches it is told of.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                bound => bound?,
+            }
         }
         socket.taken = socket.position().load(Ordering::Relaxed) as usize;
         while socket.was_taken(socket.taken) {
@@ -190,6 +193,20 @@ impl PacketSocket {
         }
         socket.release();
         Ok(socket)
+    }
+
+    /// Hears another interface from now on: one that has come in the place of the one before, or the same
+    /// after it was away. Does nothing when it is heard already.
+    ///
+    /// # Errors
+    /// There is no interface with this index.
+    pub fn rebind(&self, ifindex: u32) -> io::Result<()> {
+        if bound_to(&self.fd)? == ifindex {
+            return Ok(());
+        }
+        // That the one before is gone is known; the next message that is sent would fail of it.
+        let _ = getsockopt(&self.fd, sockopt::SocketError);
+        bind(&self.fd, Binding::Interface(ifindex))
     }
 
     fn map(fd: OwnedFd, size: RingSize) -> io::Result<Self> {
@@ -468,6 +485,7 @@ fn bind(fd: &OwnedFd, binding: Binding) -> io::Result<()> {
     let index = match binding {
         Binding::AllInterfaces => 0,
         Binding::Interface(index) => index,
+        Binding::Nothing => return Ok(()),
     };
     let address = link_address(index, libc::ETH_P_ALL as u16);
     // SAFETY: pointer and length describe `address`, which the kernel only reads.
@@ -480,6 +498,20 @@ fn bind(fd: &OwnedFd, binding: Binding) -> io::Result<()> {
     };
     if result == 0 {
         Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Index of the interface that a socket hears: 0 for all, and no interface's when that one is gone.
+fn bound_to(fd: &OwnedFd) -> io::Result<u32> {
+    let mut address = link_address(0, 0);
+    let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `address`, which the kernel fills as far as it has an address.
+    let result =
+        unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut len) };
+    if result == 0 {
+        Ok(address.sll_ifindex as u32)
     } else {
         Err(io::Error::last_os_error())
     }

@@ -210,6 +210,19 @@ impl Wire {
         }
     }
 
+    /// Lets a port be another interface, heard by the same socket.
+    ///
+    /// # Errors
+    /// There is no interface with this index; the port is none then.
+    pub fn rebind(&mut self, port: PortId, socket: SocketId, ifindex: u32) -> io::Result<()> {
+        self.remove_port(port);
+        if let Some(endpoint) = self.endpoint_mut(socket) {
+            endpoint.device.rebind(ifindex)?;
+            self.add_port(port, socket, ifindex);
+        }
+        Ok(())
+    }
+
     /// Notes that a port is the interface `ifindex`, heard by `socket`.
     pub fn add_port(&mut self, port: PortId, socket: SocketId, ifindex: u32) {
         let at = port.0 as usize;

@@ -223,6 +223,14 @@ impl Worker {
         wire.send(|outbox| datapath.announce(port, outbox));
     }
 
+    /// Lets a port be another interface, which the same socket hears from now on.
+    ///
+    /// # Errors
+    /// As for [`Wire::rebind`].
+    pub fn rebind(&mut self, port: PortId, socket: SocketId, ifindex: u32) -> io::Result<()> {
+        self.wire.rebind(port, socket, ifindex)
+    }
+
     /// Takes a port off its interface.
     pub fn disconnect(&mut self, port: PortId) {
         self.wire.remove_port(port);

@@ -41,6 +41,7 @@ use super::fdpass::Channel;
 use super::keeper::protocol::{Event, Key, RequestBody};
 use super::keeper::{ENGINE_FD, KeeperLink};
 use crate::control::api::{Answer, Request};
+use crate::control::event::Event as Change;
 use crate::control::state::ContainerNumber;
 use directory::lock;
 pub use directory::{container_files, make_private};
@@ -133,6 +134,9 @@ impl DerefMut for Hold<'_> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.watchers.note(self.control.state());
+        for what in self.control.take_faults() {
+            self.watchers.tell(Change::Fault { what });
+        }
     }
 }
 
@@ -210,10 +214,6 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) -> En
             recv(events) -> event => match event {
                 Ok(Event::ShutDown) | Err(_) => return End::InOrder,
                 Ok(event) => {
-                    if let Event::UplinkChanged { interface, facts: None } = &event {
-                        let what = format!("the uplink {interface} is gone");
-                        engine.watchers.tell(crate::control::event::Event::Fault { what });
-                    }
                     let leave = engine.hold().handle_event(event);
                     due |= leave == operations::Leave::Now;
                 }

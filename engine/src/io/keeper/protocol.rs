@@ -20,7 +20,7 @@ impl SandboxId {
 
 /// Version of what is said here, and of the receive rings and the journal that an engine leaves to the
 /// next one. Engines of another version cannot take over.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the keeper keeps for the engine by a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -226,8 +226,8 @@ pub enum ReplyBody {
 pub struct UplinkFacts {
     /// Its name.
     pub interface: String,
-    /// Its index.
-    pub ifindex: u32,
+    /// Its index; `None` while it is gone.
+    pub ifindex: Option<u32>,
     /// Its hardware address.
     pub mac: String,
     /// Its largest datagram, in bytes.
@@ -263,13 +263,8 @@ pub enum Event {
         /// Largest datagram, in bytes.
         mtu: u16,
     },
-    /// An uplink's interface has changed; `None` when it is gone.
-    UplinkChanged {
-        /// Its name.
-        interface: String,
-        /// How it stands.
-        facts: Option<UplinkFacts>,
-    },
+    /// An uplink's interface has changed, is gone, or another one has come by its name.
+    UplinkChanged(UplinkFacts),
     /// The keeper was asked to end.
     ShutDown,
 }

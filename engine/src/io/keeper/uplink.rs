@@ -20,6 +20,40 @@ struct Open {
     shield: Option<Shield>,
 }
 
+impl Open {
+    /// Looks how it stands. Says whether that has changed. `number` is the keeper's.
+    ///
+    /// # Errors
+    /// It cannot be seen now: files are short.
+    fn look(&mut self, number: u32) -> Result<Looked, NetlinkError> {
+        let mut now = match facts(&self.last.interface) {
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => UplinkFacts {
+                ifindex: None,
+                running: false,
+                ..self.last.clone()
+            },
+            seen => seen?,
+        };
+        now.unshielded.clone_from(&self.last.unshielded);
+        if now == self.last {
+            return Ok(Looked::Same);
+        }
+        // The shield's rules name both. What has the index now may be somebody else's.
+        if (now.ifindex, &now.addresses) != (self.last.ifindex, &self.last.addresses) {
+            self.shield = None;
+            self.shield = shield(&mut now, number);
+        }
+        self.last = now;
+        Ok(Looked::Changed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    Same,
+    Changed,
+}
+
 /// The uplinks that are open, and what is heard of them.
 pub(super) struct Uplinks {
     open: BTreeMap<String, Open>,
@@ -45,14 +79,11 @@ impl Uplinks {
         interface: &str,
         privilege: Privilege,
     ) -> io::Result<(UplinkFacts, OwnedFd)> {
+        let number = self.number()?;
         if let Some(open) = self.open.get_mut(interface) {
-            let there = facts(interface).map_err(io::Error::other)?;
-            if there.ifindex == open.last.ifindex {
-                open.claimed = true;
-                return Ok((open.last.clone(), open.packet.try_clone()?));
-            }
-            // Another one by the same name.
-            self.open.remove(interface);
+            open.look(number).map_err(io::Error::other)?;
+            open.claimed = true;
+            return Ok((open.last.clone(), open.packet.try_clone()?));
         }
         if privilege == Privilege::Ordinary {
             let what = format!(
@@ -66,7 +97,7 @@ impl Uplinks {
             let what = format!("uplink dev:{interface}: the interface has no IPv4 address");
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what));
         }
-        let shield = shield(&mut facts, self.number()?);
+        let shield = shield(&mut facts, number);
         let packet = packet_socket()?;
         self.open.insert(
             interface.to_owned(),
@@ -109,36 +140,12 @@ impl Uplinks {
         let Ok(number) = self.number() else {
             return Vec::new();
         };
-        let mut events = Vec::new();
-        for (interface, open) in &mut self.open {
-            let mut now = match facts(interface) {
-                Ok(now) => now,
-                Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => {
-                    events.push(Event::UplinkChanged {
-                        interface: interface.clone(),
-                        facts: None,
-                    });
-                    continue;
-                }
-                // How it stands cannot be seen now: files are short. The next change shows it.
-                Err(_) => continue,
-            };
-            now.unshielded.clone_from(&open.last.unshielded);
-            if now == open.last {
-                continue;
-            }
-            // The shield's rules name both.
-            if (now.ifindex, &now.addresses) != (open.last.ifindex, &open.last.addresses) {
-                open.shield = None;
-                open.shield = shield(&mut now, number);
-            }
-            open.last = now.clone();
-            events.push(Event::UplinkChanged {
-                interface: interface.clone(),
-                facts: Some(now),
-            });
-        }
-        events
+        let looked = self.open.values_mut().filter_map(|open| {
+            // What cannot be seen now is shown by the next change.
+            let looked = open.look(number).ok()?;
+            (looked == Looked::Changed).then(|| Event::UplinkChanged(open.last.clone()))
+        });
+        looked.collect()
     }
 }
 
@@ -150,8 +157,9 @@ impl AsFd for Uplinks {
 
 /// `number` tells the shields of several keepers on one interface apart.
 fn shield(facts: &mut UplinkFacts, number: u32) -> Option<Shield> {
+    let ifindex = facts.ifindex?;
     let name = format!("{}-{number}", facts.interface);
-    match Shield::raise(&name, facts.ifindex, &facts.addresses) {
+    match Shield::raise(&name, ifindex, &facts.addresses) {
         Ok(shield) => {
             facts.unshielded = None;
             Some(shield)
@@ -179,7 +187,7 @@ fn facts(interface: &str) -> Result<UplinkFacts, NetlinkError> {
     });
     Ok(UplinkFacts {
         interface: interface.to_owned(),
-        ifindex: link.index,
+        ifindex: Some(link.index),
         mac: link.mac.to_string(),
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
         running: link.running,

@@ -81,6 +81,8 @@ pub(super) struct Control {
     left: Option<Left>,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
+    /// What went wrong, until it is told.
+    faults: Vec<String>,
     stay: Stay,
     started: Instant,
     had_container: bool,
@@ -146,6 +148,7 @@ impl Control {
             left: None,
             uplinks: HashMap::new(),
             last_uplink: 0,
+            faults: Vec::new(),
             stay,
             started: Instant::now(),
             had_container: false,
@@ -286,7 +289,7 @@ impl Control {
                     drop(changed);
                 }
             }
-            Event::UplinkChanged { interface, facts } => self.uplink_changed(&interface, facts),
+            Event::UplinkChanged(facts) => self.uplink_changed(&facts),
             Event::ShutDown => return Leave::Now,
         }
         self.save();
@@ -295,6 +298,17 @@ impl Control {
         } else {
             Leave::Stay
         }
+    }
+
+    /// Takes note of something that went wrong without anybody having asked for it.
+    fn fault(&mut self, what: String) {
+        eprintln!("{what}");
+        self.faults.push(what);
+    }
+
+    /// Takes what went wrong since the last call.
+    pub(super) fn take_faults(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.faults)
     }
 
     /// Ends every container that `run` has started, and lets go of everything.

@@ -28,15 +28,17 @@ impl Control {
         let (id, port) = (UplinkId(self.last_uplink), self.state.next_port());
         let config = uplink_config(id, port, &facts)?;
         let ifindex = facts.ifindex;
+        let binding = ifindex.map_or(Binding::Nothing, Binding::Interface);
         let socket = self
             .ask(move |w, _| {
-                let size = RingSize::LARGE;
-                let socket = w.add_socket(packet, Binding::Interface(ifindex), size)?;
+                let socket = w.add_socket(packet, binding, RingSize::LARGE)?;
                 if let Err(error) = w.datapath().add_uplink(config) {
                     w.remove_socket(socket);
                     return Err(std::io::Error::other(error));
                 }
-                w.connect(port, socket, ifindex);
+                if let Some(ifindex) = ifindex {
+                    w.connect(port, socket, ifindex);
+                }
                 Ok(socket)
             })?
             .map_err(broken);
@@ -50,9 +52,7 @@ impl Control {
                 return Err(error);
             }
         };
-        if let Some(why) = &facts.unshielded {
-            eprintln!("uplink dev:{interface}: the kernel may answer for translated flows: {why}");
-        }
+        self.tell_of_uplink(&facts);
         self.uplinks.insert(
             interface.to_owned(),
             OpenUplink {
@@ -86,27 +86,46 @@ impl Control {
         let _ = self.keeper.request(close, &[]);
     }
 
-    pub(super) fn uplink_changed(&mut self, interface: &str, facts: Option<UplinkFacts>) {
-        let Some(open) = self.uplinks.get(interface) else {
+    /// What its users should know of an uplink that was opened, or is another interface than before.
+    fn tell_of_uplink(&mut self, facts: &UplinkFacts) {
+        let interface = &facts.interface;
+        if facts.ifindex.is_none() {
+            self.fault(format!("the uplink {interface} is gone"));
+        }
+        if let Some(why) = &facts.unshielded {
+            eprintln!("uplink dev:{interface}: the kernel may answer for translated flows: {why}");
+        }
+    }
+
+    pub(super) fn uplink_changed(&mut self, facts: &UplinkFacts) {
+        let Some(open) = self.uplinks.get(&facts.interface) else {
             return;
         };
-        let (id, port) = (open.id, open.port);
-        let Some(facts) = facts else {
-            let _ = self
-                .worker
-                .call(move |w, _| w.datapath().set_link(port, LinkState::Down));
-            return;
-        };
+        let (id, port, socket) = (open.id, open.port, open.socket);
         let state = if facts.running {
             LinkState::Up
         } else {
             LinkState::Down
         };
-        if let Ok(config) = uplink_config(id, port, &facts) {
+        let Some(ifindex) = facts.ifindex else {
+            self.tell_of_uplink(facts);
             let _ = self.worker.call(move |w, _| {
-                let updated = w.datapath().update_uplink(config);
-                updated.and_then(|()| w.datapath().set_link(port, state))
+                w.disconnect(port);
+                w.datapath().set_link(port, state)
             });
+            return;
+        };
+        let Ok(config) = uplink_config(id, port, facts) else {
+            return;
+        };
+        let heard = self.ask(move |w, _| {
+            let updated = w.datapath().update_uplink(config);
+            let _ = updated.and_then(|()| w.datapath().set_link(port, state));
+            w.rebind(port, socket, ifindex)
+        });
+        if let Err(error) = heard.and_then(|heard| heard.map_err(broken)) {
+            let interface = &facts.interface;
+            self.fault(format!("the uplink {interface} is not heard: {error}"));
         }
     }
 }
