@@ -8,9 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pontoon_engine::control::Invalid;
-use pontoon_engine::control::api::{Reply, Request};
+use pontoon_engine::control::api::{Answer, Reply, Request};
 use pontoon_engine::io::control::http::{Connection, Lines};
 use pontoon_engine::io::control::transport::runtime_directory;
+use pontoon_engine::io::keeper::{PAUSE, Pause};
 
 use crate::options;
 
@@ -78,6 +79,8 @@ impl From<nix::Error> for Failure {
 const SUCCESSION: Duration = Duration::from_secs(5);
 /// How often it is tried meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(2);
+/// How long an engine may be silent before it is looked whether one runs at all.
+const GLANCE: Duration = Duration::from_millis(300);
 
 /// What has come of saying hello.
 enum Greeting {
@@ -86,7 +89,19 @@ enum Greeting {
     Gone,
     /// Nobody listens.
     Nobody,
+    /// Somebody will listen, but nobody answers yet.
+    Silent,
 }
+
+/// What to do while no engine runs, but one will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paused {
+    Wait,
+    Fail,
+}
+
+/// An answer and its descriptors.
+type Exchanged = Option<(Answer, Vec<OwnedFd>)>;
 
 /// A connection to the engine.
 pub(crate) struct Client(RefCell<Connection>);
@@ -97,13 +112,33 @@ impl Client {
         Self::try_open()?.ok_or_else(Failure::no_engine)
     }
 
+    /// The same, but an engine that is started again only after a while is not waited for.
+    pub(crate) fn open_now() -> Result<Self, Failure> {
+        Self::greet_until_answered(Paused::Fail)?.ok_or_else(Failure::no_engine)
+    }
+
     /// Connects to the engine, if one runs and is not about to end. It stays while the client does, unless
     /// it dies. One that dies before it has answered is followed by another, which is waited for; one that
     /// ends in order stops to listen.
     pub(crate) fn try_open() -> Result<Option<Self>, Failure> {
+        Self::greet_until_answered(Paused::Wait)
+    }
+
+    fn greet_until_answered(paused: Paused) -> Result<Option<Self>, Failure> {
         let end = Instant::now() + SUCCESSION;
+        let mut patience = GLANCE;
         loop {
-            match Self::greet()? {
+            match Self::greet(patience)? {
+                Greeting::Silent => {
+                    patience = Request::Hello.patience();
+                    match Pause::read(&runtime_directory().join(PAUSE)) {
+                        Some(pause) if paused == Paused::Fail => {
+                            return Err(Failure(pause.to_string()));
+                        }
+                        Some(pause) => eprintln!("pontoon: {pause}"),
+                        None => {}
+                    }
+                }
                 Greeting::Answered(client) => return Ok(Some(client)),
                 Greeting::Nobody => return Ok(None),
                 Greeting::Gone if Instant::now() > end => return Ok(None),
@@ -112,9 +147,9 @@ impl Client {
         }
     }
 
-    fn greet() -> Result<Greeting, Failure> {
+    fn greet(patience: Duration) -> Result<Greeting, Failure> {
         let greeted = Connection::open(&runtime_directory()).and_then(|mut connection| {
-            let answer = connection.ask(&Request::Hello, &[], Request::Hello.patience())?;
+            let answer = connection.ask(&Request::Hello, &[], patience)?;
             Ok((connection, answer))
         });
         match greeted {
@@ -124,6 +159,9 @@ impl Client {
             Ok((_, None)) => Ok(Greeting::Gone),
             Err(error) if is_absent(&error) => Ok(Greeting::Nobody),
             Err(error) if is_gone(&error) => Ok(Greeting::Gone),
+            Err(error) if patience == GLANCE && error.kind() == io::ErrorKind::TimedOut => {
+                Ok(Greeting::Silent)
+            }
             Err(error) => Err(Failure::own(&crate::directory(), error)),
         }
     }
@@ -143,22 +181,33 @@ impl Client {
         self.exchange(request, &[]).map(|(reply, _)| reply)
     }
 
-    /// Asks for something, with descriptors both ways.
+    /// Asks for something, with descriptors both ways. What only looks is asked again of the next engine when
+    /// this one dies.
     pub(crate) fn exchange(
         &self,
         request: &Request,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
-        let lost = |error| Failure::own("the engine does not answer", error);
+        let mut answer = self.try_exchange(request, fds)?;
+        if answer.is_none() && request.only_looks() {
+            self.0.replace(Self::open()?.0.into_inner());
+            answer = self.try_exchange(request, fds)?;
+        }
+        let (answer, fds) = answer.ok_or_else(Failure::unanswered)?;
+        let refused = |error| Failure(options::told(error, Some(request)));
+        Ok((answer.map_err(refused)?, fds))
+    }
+
+    /// `None` when the engine has gone without an answer.
+    fn try_exchange(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Exchanged, Failure> {
         let mut connection = self.0.borrow_mut();
         match connection.ask(request, fds, request.patience()) {
-            Ok(Some((answer, fds))) => {
-                let refused = |error| Failure(options::told(error, Some(request)));
-                Ok((answer.map_err(refused)?, fds))
-            }
-            Ok(None) => Err(Failure::unanswered()),
-            Err(error) if is_gone(&error) => Err(Failure::unanswered()),
-            Err(error) => Err(lost(error)),
+            Err(error) if is_gone(&error) => Ok(None),
+            answer => answer.map_err(|error| Failure::own("the engine does not answer", error)),
         }
     }
 }

@@ -15,6 +15,7 @@ mod run;
 mod show;
 mod start;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
     match dispatch(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("pontoon: {error}");
+            // The standard error of keeper and engine is a file, whose disk may be full.
+            let _ = writeln!(std::io::stderr(), "pontoon: {error}");
             ExitCode::from(own_error)
         }
     }
@@ -105,7 +107,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Flows(listing) => show::flows(&Client::open()?, &listing),
         Command::Stats(listing) => show::stats(&Client::open()?, &listing),
         Command::Events(listing) => events::watch(&listing),
-        Command::Status(listing) => show::status(&Client::open()?, &listing),
+        Command::Status(listing) => show::status(&Client::open_now()?, &listing),
         Command::Up(args) => compose::up(&args),
         Command::Down(args) => compose::down(&args),
         Command::Shutdown => start::shut_down(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pontoon_engine::control::api::{Reply, Request, StatusView};
 use pontoon_engine::io::control::transport::runtime_directory;
 use pontoon_engine::io::control::{End, Stay, make_private};
-use pontoon_engine::io::keeper::{Program, START_AGAIN, protocol};
+use pontoon_engine::io::keeper::{PAUSE, Program, START_AGAIN, protocol};
 use pontoon_engine::io::process::missing;
 
 use crate::client::{Client, Failure};
@@ -67,7 +67,8 @@ fn engine_that(stay: Stay) -> Result<Client, Failure> {
 fn start_keeper(stay: Stay) -> Result<Child, Failure> {
     let directory = runtime_directory();
     make_private(&directory)?;
-    let log = open_log(&directory.join(LOG))?;
+    let path = directory.join(LOG);
+    let log = open_log(&path).map_err(|error| Failure::own(&path.display().to_string(), error))?;
     let mut keeper = Command::new(own_program()?);
     keeper.arg("keeper");
     if stay == Stay::WhileUsed {
@@ -177,6 +178,7 @@ pub(crate) fn keeper(leave: bool) -> Result<u8, Failure> {
         path: own_program()?,
         arguments,
         version: ["engine", "--protocol"].map(Into::into).to_vec(),
+        pause: runtime_directory().join(PAUSE),
     };
     let status = pontoon_engine::io::keeper::run(program)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());

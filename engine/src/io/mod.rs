@@ -16,6 +16,15 @@
 //! | `journal` | connections where the next engine finds them |
 //! | [`keeper`] | the process that owns the sandbox |
 
+/// Writes a line to the log: the standard error of keeper and engine. One that cannot be written to, for lack of
+/// room, is no reason to end; `eprintln!` would panic.
+macro_rules! log {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 pub mod control;
 mod device;
 pub mod fdpass;

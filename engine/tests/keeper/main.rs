@@ -167,6 +167,7 @@ fn deaf_engine() -> Program {
 
 fn program(path: PathBuf, arguments: &[&str]) -> Program {
     Program {
+        pause: env::temp_dir().join("pontoon-pause.json"),
         path,
         arguments: arguments.iter().map(Into::into).collect(),
         version: Vec::new(),

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::run_pontoon;
 
-/// The engine's process.
+/// The engine's process. One that is started again after a while is waited for.
 pub fn engine() -> u32 {
+    run_pontoon("network ls -q");
     let status = run_pontoon("status --json");
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     let pid = status["engine"]["pid"].as_u64();

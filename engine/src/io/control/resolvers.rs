@@ -33,7 +33,7 @@ pub(super) fn follow(worker: WorkerHandle) -> io::Result<()> {
             thread.spawn(move || followed.run(&worker)).map(drop)
         }
         Err(errno) => {
-            eprintln!("{FILE} is not followed when it changes: {errno}");
+            log!("{FILE} is not followed when it changes: {errno}");
             Ok(())
         }
     }
@@ -106,7 +106,7 @@ impl Followed {
             let events = match self.inotify.read_events() {
                 Ok(events) => events,
                 Err(Errno::EINTR) => continue,
-                Err(errno) => return eprintln!("{FILE} is not followed any more: {errno}"),
+                Err(errno) => return log!("{FILE} is not followed any more: {errno}"),
             };
             if events.iter().any(|event| self.concerns(event)) {
                 // What cannot be watched now has been read at least.

@@ -106,7 +106,7 @@ impl Store {
             Some(Err(error)) => format!("not set aside: {error}"),
             None => "not set aside".to_owned(),
         };
-        eprintln!(
+        log!(
             "{}: {why}; {whither}. Nothing of it is used",
             path.display()
         );
@@ -128,7 +128,7 @@ impl Store {
             format!("{}: {error}", path.display())
         });
         if let Some(what) = trouble.as_ref().filter(|_| self.trouble.is_none()) {
-            eprintln!("{what}. An engine after this one would not know what has changed since");
+            log!("{what}. An engine after this one would not know what has changed since");
         }
         self.trouble = trouble;
     }

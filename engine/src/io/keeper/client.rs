@@ -35,6 +35,8 @@ struct Waiting {
     next_id: u64,
     /// `None` once the keeper is gone.
     answers: Option<HashMap<u64, Sender<Answer>>>,
+    /// What nobody waits for any more. The keeper may still do it.
+    given_up: HashMap<u64, RequestBody>,
 }
 
 /// A link to the keeper that any thread may use.
@@ -55,6 +57,7 @@ impl KeeperLink {
         let waiting = Waiting {
             next_id: 0,
             answers: Some(HashMap::new()),
+            given_up: HashMap::new(),
         };
         let link = Self {
             channel: Arc::new(channel),
@@ -71,7 +74,8 @@ impl KeeperLink {
     /// Asks the keeper for something and waits for the answer.
     ///
     /// # Errors
-    /// What the keeper says went wrong, or that it is gone or does not answer.
+    /// What the keeper says went wrong, or that it is gone or does not answer. What it does after all is
+    /// taken back then.
     pub fn request(&self, body: RequestBody, fds: &[BorrowedFd<'_>]) -> Answer {
         let gone = || KeeperError("the keeper is gone".to_owned());
         let (sender, answer) = bounded(1);
@@ -86,12 +90,44 @@ impl KeeperLink {
                 .insert(id, sender);
             id
         };
+        let request = Request { id, body };
         self.channel
-            .send(&Request { id, body }, fds)
+            .send(&request, fds)
             .map_err(|error| KeeperError(format!("the keeper cannot be reached: {error}")))?;
         answer
             .recv_timeout(TIMEOUT)
-            .unwrap_or_else(|_| Err(KeeperError("the keeper does not answer".to_owned())))
+            .unwrap_or_else(|_| self.give_up(request, &answer))
+    }
+
+    /// Waits no longer, unless the answer has come meanwhile.
+    fn give_up(&self, request: Request, answer: &Receiver<Answer>) -> Answer {
+        if let Ok(mut waiting) = self.waiting.lock()
+            && let Some(answers) = &mut waiting.answers
+            && answers.remove(&request.id).is_some()
+        {
+            waiting.given_up.insert(request.id, request.body);
+        }
+        let silent = || Err(KeeperError("the keeper does not answer".to_owned()));
+        answer.try_recv().unwrap_or_else(|_| silent())
+    }
+
+    /// An answer that nobody waits for any more: what was done is taken back.
+    fn take_back(&self, id: u64, answer: Answer) {
+        let Ok(mut waiting) = self.waiting.lock() else {
+            return;
+        };
+        let (Some(body), Ok((reply, fds))) = (waiting.given_up.remove(&id), answer) else {
+            return;
+        };
+        let Some(body) = body.taken_back(&reply, fds.len()) else {
+            return;
+        };
+        // What they stand for is left to others only once nobody has it.
+        drop(fds);
+        waiting.next_id += 1;
+        let id = waiting.next_id;
+        // A keeper that is gone has taken everything with it.
+        let _ = self.channel.send(&Request { id, body }, &[]);
     }
 
     fn read(&self, events: &Sender<Event>) {
@@ -106,9 +142,13 @@ impl KeeperLink {
                     let asker = waiting
                         .ok()
                         .and_then(|mut w| w.answers.as_mut()?.remove(&id));
-                    if let Some(asker) = asker {
-                        // Who asked may have given up.
-                        let _ = asker.send(body.map(|b| (b, fds)).map_err(KeeperError));
+                    let answer = body.map(|b| (b, fds)).map_err(KeeperError);
+                    match asker {
+                        Some(asker) => {
+                            // Who asked takes it, or has it dropped.
+                            let _ = asker.send(answer);
+                        }
+                        None => self.take_back(id, answer),
                     }
                 }
             }

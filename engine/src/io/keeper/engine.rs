@@ -28,6 +28,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// Prints [`VERSION`], as a number, and ends.
     pub version: Vec<OsString>,
+    /// The file in which clients find when the next engine is started ([`super::Pause`]).
+    pub pause: PathBuf,
 }
 
 impl Program {

@@ -29,6 +29,7 @@ mod holder;
 mod leftovers;
 mod links;
 mod lives;
+mod pause;
 mod plug;
 mod ports;
 pub mod protocol;
@@ -52,6 +53,7 @@ use engine::Engine;
 pub use engine::Program;
 use links::Links;
 use lives::Backoff;
+pub use pause::{PAUSE, Pause};
 use ports::Ports;
 use protocol::{Event, FromKeeper, Lives, SandboxId};
 use uplink::Uplinks;
@@ -103,6 +105,8 @@ pub fn run(program: Program) -> io::Result<ExitStatus> {
     let privilege = Privilege::of_this_process()?;
     let sandbox = Sandbox::make(privilege)?;
     let own = std::env::current_exe()?;
+    // One that was killed may have left it.
+    let _ = std::fs::remove_file(&program.pause);
     let engine = Engine::start(&program, &own)?;
     let mut keeper = Keeper {
         privilege,
@@ -205,13 +209,13 @@ impl Keeper {
             0 => "at once".to_owned(),
             seconds => format!("in {seconds} s"),
         };
-        eprintln!(
+        log!(
             "the engine (process {pid}) has ended after {} s ({status}); it is started again {when}",
             life.as_secs()
         );
-        self.due = Instant::now() + wait;
         self.lives.restarts += 1;
         self.lives.last_end = Some(status.to_string());
+        self.pause(wait);
         self.links.disown();
         self.uplinks.disown();
         self.ports.disown();
@@ -227,13 +231,31 @@ impl Keeper {
             return;
         }
         match Engine::start(&self.program, &self.own) {
-            Ok(engine) => self.engine = Some(engine),
+            Ok(engine) => {
+                self.engine = Some(engine);
+                // There may be none.
+                let _ = std::fs::remove_file(&self.program.pause);
+            }
             Err(error) => {
                 let wait = self.backoff.ended(Duration::ZERO);
-                self.due = Instant::now() + wait;
+                self.pause(wait);
                 let (path, seconds) = (self.program.path.display(), wait.as_secs());
-                eprintln!("start the engine {path}: {error}; tried again in {seconds} s");
+                log!("start the engine {path}: {error}; tried again in {seconds} s");
             }
+        }
+    }
+
+    /// Waits with the next engine, and lets clients know.
+    fn pause(&mut self, wait: Duration) {
+        self.due = Instant::now() + wait;
+        if wait.is_zero() {
+            return;
+        }
+        let last_end = self.lives.last_end.as_deref().unwrap_or_default();
+        let told = Pause::begin(self.lives.restarts, last_end, wait)
+            .and_then(|pause| pause.tell(&self.program.pause));
+        if let Err(error) = told {
+            log!("{}: {error}", self.program.pause.display());
         }
     }
 

@@ -150,6 +150,27 @@ pub enum RequestBody {
     Holder(HostEndpoint),
 }
 
+impl RequestBody {
+    /// What takes back what was done, so that nothing stays that nobody knows of. `descriptors` came with
+    /// the answer.
+    pub(super) fn taken_back(self, answer: &ReplyBody, descriptors: usize) -> Option<Self> {
+        match (self, answer) {
+            (Self::Bind(mut ports), ReplyBody::Bound(_)) => {
+                ports.truncate(descriptors);
+                Some(Self::Unbind(ports))
+            }
+            (Self::Plug(_) | Self::PlugHost(_), ReplyBody::Plugged { sandbox, ifindex }) => {
+                let (sandbox, ifindex) = (*sandbox, *ifindex);
+                Some(Self::Unplug { sandbox, ifindex })
+            }
+            (Self::OpenUplink { interface }, ReplyBody::Uplink(_)) => {
+                Some(Self::CloseUplink { interface })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A port of the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostEndpoint {

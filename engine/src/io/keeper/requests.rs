@@ -23,7 +23,7 @@ impl Keeper {
             // What the kernel says of an engine that has ended before it read everything.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return false,
             Err(error) => {
-                eprintln!("a request of the engine's cannot be understood: {error}");
+                log!("a request of the engine's cannot be understood: {error}");
                 return false;
             }
         };
@@ -127,7 +127,7 @@ impl Keeper {
                 continue;
             };
             if let Err(error) = leftovers::end_processes(mount.as_fd()) {
-                eprintln!("container {number} of an engine before: {error}");
+                log!("container {number} of an engine before: {error}");
             }
         }
     }

@@ -122,7 +122,7 @@ impl UserUplink {
         let forbidden = matches!(errno, Errno::EACCES | Errno::EPERM);
         let ping = matches!(ip.l4, L4::Icmp(_));
         if forbidden && ping && !std::mem::replace(&mut self.pings_refused, true) {
-            eprintln!(
+            log!(
                 "pings through the user uplink are refused: this user's group is not in \
                  net.ipv4.ping_group_range"
             );

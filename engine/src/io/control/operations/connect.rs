@@ -131,7 +131,7 @@ impl Control {
         };
         let path = container_files(&self.directory, monitor).join(name);
         if let Err(error) = rewrite(&path, change) {
-            eprintln!("{}: {error}", path.display());
+            log!("{}: {error}", path.display());
         }
     }
 }

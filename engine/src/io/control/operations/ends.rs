@@ -103,7 +103,7 @@ impl Control {
                 .keeper
                 .request(RequestBody::EndProcesses, &[namespace.as_fd()]);
             if let Err(error) = ended {
-                eprintln!("container {}: {error}", container.name);
+                log!("container {}: {error}", container.name);
             }
         }
         if let Some(monitor) = container.spec.monitor {

@@ -23,7 +23,7 @@ impl Control {
         let left = self.fetch(Key::Journal)?.into_iter().next();
         let flows = left.map_or(Ok(Vec::new()), Journal::read);
         let flows = flows.unwrap_or_else(|error| {
-            eprintln!("the flows of the engine before cannot be read: {error}");
+            log!("the flows of the engine before cannot be read: {error}");
             Vec::new()
         });
         let journal = Journal::new().map_err(broken)?;
@@ -32,7 +32,7 @@ impl Control {
         let resumed = self.ask(move |w, _| w.resume(&there, journal))?;
         if !flows.is_empty() {
             let translated = flows.iter().filter(|flow| !flow.relayed).count();
-            eprintln!("{resumed} of {translated} translated flows go on");
+            log!("{resumed} of {translated} translated flows go on");
         }
         self.left = Some(Left {
             flows,

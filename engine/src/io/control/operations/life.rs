@@ -93,7 +93,7 @@ impl Control {
             };
             // As for everybody whose uplink goes while the engine runs.
             let name = &network.name;
-            eprintln!("network {name} has no way out, dev:{interface} cannot be had: {error}");
+            log!("network {name} has no way out, dev:{interface} cannot be had: {error}");
             let mut closed = network.clone();
             closed.uplink = UplinkSpec::None;
             self.lay_out(&closed)?;
@@ -126,7 +126,7 @@ impl Control {
                 Ok(()) => plugged += 1,
                 Err(error) => {
                     let (name, network) = (&container.name, &endpoint.network);
-                    eprintln!("container {name} on {network} after a restart: {error}");
+                    log!("container {name} on {network} after a restart: {error}");
                     self.unplug(endpoint.port);
                     self.free_ports(&endpoint.publish);
                 }
@@ -139,7 +139,7 @@ impl Control {
             return;
         }
         if let Err(error) = self.hold_again(container) {
-            eprintln!("container {} after a restart: {error}", container.name);
+            log!("container {} after a restart: {error}", container.name);
             self.exited(&container.id, super::UNKNOWN_STATUS);
         }
     }
@@ -203,7 +203,7 @@ impl Control {
                 since: left.since,
             };
             if same_boot && let Err(error) = self.keeper.request(request, &[]) {
-                eprintln!("process {} of an engine that was killed: {error}", left.pid);
+                log!("process {} of an engine that was killed: {error}", left.pid);
             }
             // Its monitor may have removed them.
             let _ = fs::remove_dir_all(container_files(&self.directory, left.monitor));

@@ -302,7 +302,7 @@ impl Control {
 
     /// Takes note of something that went wrong without anybody having asked for it.
     fn fault(&mut self, what: String) {
-        eprintln!("{what}");
+        log!("{what}");
         self.faults.push(what);
     }
 

@@ -93,7 +93,7 @@ impl Control {
             self.fault(format!("the uplink {interface} is gone"));
         }
         if let Some(why) = &facts.unshielded {
-            eprintln!("uplink dev:{interface}: the kernel may answer for translated flows: {why}");
+            log!("uplink dev:{interface}: the kernel may answer for translated flows: {why}");
         }
     }
 
