@@ -55,7 +55,8 @@ fn describe(event: &Event) -> String {
         Event::PortUnpublished { container, port } => {
             format!("container {container} unpublished {port}")
         }
-        Event::Fault { what } => format!("fault: {what}"),
+        Event::Fault { what, .. } => format!("fault: {what}"),
+        Event::Mended { what, .. } => format!("mended: {what}"),
         Event::Lost { count } => format!("{count} events were lost here"),
     }
 }

@@ -46,6 +46,11 @@ impl Counters {
         *self.drops.entry(reason).or_insert(0) += 1;
     }
 
+    /// How many frames were dropped for a reason.
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(&reason).copied().unwrap_or_default()
+    }
+
     pub(crate) fn drops(&self) -> Vec<(String, u64)> {
         let mut drops: Vec<_> = self.drops.iter().map(|(r, n)| (r.name(), *n)).collect();
         drops.sort_unstable();

@@ -1,10 +1,11 @@
 //! Snapshots of the tables, for `fdb`, `arp`, `flows` and `stats`.
 
-use pontoon_nat::Direction;
+use pontoon_nat::{Direction, Refusal};
 use pontoon_packet::{Timestamp, parse::protocol};
 
 use crate::config::PortId;
 use crate::datapath::Datapath;
+use crate::drop::DropReason;
 use crate::neighbour::Neighbours;
 use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 
@@ -90,6 +91,22 @@ impl Datapath {
             drops: self.counters.drops(),
             counters,
         }
+    }
+
+    /// How often bounded tables had no room, by the names of their counters.
+    pub fn limits(&self) -> Vec<(&'static str, u64)> {
+        let mut limits = self.nat.limits().to_vec();
+        let full = self.networks.values().map(|n| n.switch.full()).sum();
+        let dropped = |reason| self.counters.dropped(reason);
+        limits.extend([
+            ("fdb.full", full),
+            ("neighbours.full", dropped(DropReason::NeighbourQueueFull)),
+            (
+                "fragments.full",
+                dropped(DropReason::Nat(Refusal::FragmentsFull)),
+            ),
+        ]);
+        limits
     }
 
     /// The port has something bound to it.

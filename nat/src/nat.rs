@@ -327,17 +327,23 @@ impl Nat {
 
     /// Counters by name.
     pub fn counters(&self) -> Vec<(String, u64)> {
+        let sizes = [
+            ("flows", self.table.len() as u64),
+            ("flows.evicted", self.table.pressure.evicted),
+        ];
+        let all = sizes.into_iter().chain(self.limits());
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// How often there was no room, by the names of the counters.
+    pub const fn limits(&self) -> [(&'static str, u64); 4] {
         let pressure = &self.table.pressure;
         [
-            ("flows", self.table.len() as u64),
-            ("flows.evicted", pressure.evicted),
             ("flows.table_full", pressure.table_full),
             ("flows.share_full", pressure.share_full),
             ("flows.half_open_full", pressure.half_open_full),
             ("flows.ports_exhausted", self.ports_exhausted),
         ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fault::FaultKind;
 use super::publish::PublishSpec;
 use super::state::{Phase, State};
 
@@ -72,7 +73,16 @@ pub enum Event {
     },
     /// Something that networks rely on is not as it should be.
     Fault {
+        /// Which kind of thing.
+        kind: FaultKind,
         /// What.
+        what: String,
+    },
+    /// Something of which a fault told is as it should be again.
+    Mended {
+        /// What the fault was.
+        kind: FaultKind,
+        /// What is as it should be.
         what: String,
     },
     /// So many events are missing here: whoever watches did not read them in time.

@@ -8,6 +8,7 @@ pub mod address;
 pub mod api;
 pub mod driver_options;
 pub mod event;
+pub mod fault;
 pub mod files;
 pub mod labels;
 pub mod name;

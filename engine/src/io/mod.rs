@@ -5,6 +5,7 @@
 //! | [`packet_socket`] | `AF_PACKET` with a receive ring |
 //! | [`shared_rings`] | the packet sockets of a sandbox, and which of them hears what |
 //! | `device`, `tap` | TAP interfaces, and what they have in common with packet sockets |
+//! | `alarm` | tells of tables without room |
 //! | `spare` | descriptors for when there are no others |
 //! | `transmit` | send queues, `sendmmsg` |
 //! | [`wire`] | ports ↔ sockets, batches |
@@ -25,6 +26,7 @@ macro_rules! log {
     }};
 }
 
+mod alarm;
 pub mod control;
 mod device;
 pub mod fdpass;

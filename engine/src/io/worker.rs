@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use pontoon_nat::{ConnId, Owner, Published, Resumable};
 use pontoon_packet::{Facts, Frame, Offload, Timestamp, parse};
 
+use super::alarm::{Alarm, Counts};
 use super::journal::Journal;
 use super::packet_socket::{Binding, RingSize};
 use super::user::{HostSocket, NameServer, Publication, UserUplink};
@@ -109,6 +110,7 @@ pub struct Worker {
     user: UserUplink,
     poll: Poll,
     commands: Receiver<Command>,
+    alarm: Alarm,
     origin: Instant,
     journal: Option<Journal>,
     stopping: bool,
@@ -129,6 +131,7 @@ impl Worker {
             user: UserUplink::new(poll.registry().try_clone()?)?,
             poll,
             commands,
+            alarm: Alarm::default(),
             origin: Instant::now(),
             journal: None,
             stopping: false,
@@ -287,6 +290,24 @@ impl Worker {
         self.user.counters()
     }
 
+    /// Tells from now on by how much counters of limits have grown, once a second at most.
+    pub fn tell_of_limits(&mut self, tell: impl Fn(Counts) + Send + 'static) {
+        self.alarm.set(tell);
+    }
+
+    /// Looks for limits that were hit, when it is time to.
+    fn look_for_limits(&mut self, now: Timestamp, frames: usize) {
+        if frames > 0 {
+            self.alarm.note();
+        }
+        if self.alarm.poll_timeout().is_some_and(|at| at <= now) {
+            let mut counts = self.datapath.limits();
+            let lost = self.wire.counters().iter().map(|socket| socket.lost).sum();
+            counts.push(("ring.lost", lost));
+            self.alarm.look(now, counts);
+        }
+    }
+
     fn run(mut self) {
         let mut events = Events::with_capacity(64);
         let mut linger = false;
@@ -304,6 +325,7 @@ impl Worker {
             }
             let bytes = self.serve_user(now);
             self.write_journal();
+            self.look_for_limits(now, frames);
             linger = frames > 0 && frames < BATCH / 4 && bytes < BULK;
         }
     }
@@ -341,7 +363,11 @@ impl Worker {
         if !self.commands.is_empty() {
             return Some(Duration::ZERO);
         }
-        let timers = [self.datapath.poll_timeout(), self.user.poll_timeout()];
+        let timers = [
+            self.datapath.poll_timeout(),
+            self.user.poll_timeout(),
+            self.alarm.poll_timeout(),
+        ];
         let due = timers.into_iter().flatten().min()?;
         // Rounded up to what epoll can wait for, so that a wake-up finds its timer due.
         Some(due.since(self.now()) + Duration::from_millis(1))

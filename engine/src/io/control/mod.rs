@@ -37,11 +37,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select, unbounded};
 use nix::sys::signal::{SigSet, Signal};
 
+use super::alarm::Counts;
 use super::fdpass::Channel;
 use super::keeper::protocol::{Event, Key, RequestBody};
 use super::keeper::{ENGINE_FD, KeeperLink};
 use crate::control::api::{Answer, Request};
-use crate::control::event::Event as Change;
 use crate::control::state::ContainerNumber;
 use directory::lock;
 pub use directory::{container_files, make_private};
@@ -134,9 +134,10 @@ impl DerefMut for Hold<'_> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.watchers.note(self.control.state());
-        for what in self.control.take_faults() {
-            self.watchers.tell(Change::Fault { what });
-        }
+        let untold = self.control.take_untold();
+        untold
+            .into_iter()
+            .for_each(|event| self.watchers.tell(event));
     }
 }
 
@@ -158,6 +159,15 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<End> {
         seats: Seats::default(),
         watchers: Watchers::default(),
     });
+    let (grown, limits) = unbounded();
+    let tell = move |counts| {
+        // Nobody listens any more to an engine that ends.
+        let _ = grown.send(counts);
+    };
+    engine
+        .hold()
+        .tell_of_limits(tell)
+        .map_err(io::Error::other)?;
     let fd = have(&keeper, Key::Clients, || {
         Listener::open(directory).map(OwnedFd::from)
     })?;
@@ -176,7 +186,7 @@ pub fn run(directory: &Path, stay: Stay) -> io::Result<End> {
     thread::Builder::new()
         .name("pontoon-api".to_owned())
         .spawn(move || clients::serve(&listener, &shared, &words))?;
-    if wait(&engine, &events, &word) == End::ForAnother {
+    if wait(&engine, &events, &word, &limits) == End::ForAnother {
         return Ok(End::ForAnother);
     }
     engine.seats.close();
@@ -206,7 +216,12 @@ fn have(
 }
 
 /// Waits for what ends the engine, and passes on what the keeper reports.
-fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) -> End {
+fn wait(
+    engine: &Engine,
+    events: &Receiver<Event>,
+    words: &Receiver<Word>,
+    limits: &Receiver<Counts>,
+) -> End {
     let first = crossbeam_channel::after(FIRST_CONTAINER);
     let mut due = false;
     loop {
@@ -229,6 +244,11 @@ fn wait(engine: &Engine, events: &Receiver<Event>, words: &Receiver<Word>) -> En
                 }
                 Ok(Word::StartAgain) => return End::ForAnother,
                 Ok(Word::End) | Err(_) => return End::InOrder,
+            },
+            recv(limits) -> grown => match grown {
+                Ok(grown) => engine.watchers.tell_of_limits(&grown),
+                // The worker has ended.
+                Err(_) => return End::InOrder,
             },
             recv(first) -> _ => due = true,
         }

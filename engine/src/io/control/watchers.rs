@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::control::event::{Event, Record, Snapshot};
+use crate::control::fault::of_limit;
 use crate::control::state::State;
 
 /// Clients that watch at once: a quarter of those that are served.
@@ -70,6 +71,14 @@ impl Watchers {
         let events = inner.last.changes(&now);
         inner.last = now;
         events.into_iter().for_each(|event| inner.tell(event));
+    }
+
+    /// Tables had no room: the counters of some have grown.
+    pub(super) fn tell_of_limits(&self, grown: &[(&'static str, u64)]) {
+        let faults = grown
+            .iter()
+            .filter_map(|(name, times)| of_limit(name, *times));
+        faults.for_each(|fault| self.tell(fault));
     }
 
     /// Something has happened that is no change of what there is.
@@ -137,9 +146,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::fault::FaultKind;
 
     fn fault(number: usize) -> Event {
         Event::Fault {
+            kind: FaultKind::FramesLost,
             what: number.to_string(),
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use pontoon_nat::Owner;
@@ -12,6 +13,7 @@ use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, uni
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, NetworkMode, RemoveMode, Reply};
+use crate::control::fault::FaultKind;
 use crate::control::naming;
 use crate::control::state::{Container, Endpoint, Network, Phase};
 use crate::io::keeper::protocol::{Key, Plug, ReplyBody, RequestBody, SandboxId};
@@ -252,9 +254,17 @@ impl Control {
         let published = self.state.endpoint_at(port).map(|(_, e)| e.publish.clone());
         self.unplug(port);
         self.free_ports(&published.unwrap_or_default());
+        let Some((name, network)) = gone else {
+            return;
+        };
         // One that `run` has started is there as long as its first process is.
-        if let Some((name, network)) = gone.filter(|(name, _)| !self.held.contains_key(name)) {
-            self.link_lost(&name, &network);
+        match self.held.get(&name) {
+            None => self.link_lost(&name, &network),
+            Some(held) if held.process.has_ended(Duration::ZERO) => {}
+            Some(_) => {
+                let what = format!("the container {name} has lost its interface on {network}");
+                self.fault(FaultKind::InterfaceLost, what);
+            }
         }
     }
 

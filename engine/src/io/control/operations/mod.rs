@@ -26,9 +26,11 @@ use super::store::Store;
 use super::watch::Watch;
 use super::{Stay, resolvers};
 use crate::config::{PortId, UplinkId};
-use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, Reply, Request};
+use crate::control::fault::FaultKind;
 use crate::control::state::{DEFAULT_NETWORK, State};
+use crate::control::{Invalid, event};
+use crate::io::alarm::Counts;
 use crate::io::keeper::KeeperLink;
 use crate::io::keeper::protocol::{Event, Lives, ReplyBody, RequestBody, SandboxId, VERSION};
 use crate::io::shared_rings::SOCKETS;
@@ -54,6 +56,8 @@ struct OpenUplink {
     port: PortId,
     socket: SocketId,
     users: usize,
+    /// Whether its interface runs; `None` when it is gone.
+    running: Option<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -81,12 +85,12 @@ pub(super) struct Control {
     left: Option<Left>,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
-    /// What went wrong, until it is told.
-    faults: Vec<String>,
     stay: Stay,
     started: Instant,
     had_container: bool,
     ended: bool,
+    /// Events that are no changes of the state, until somebody tells them.
+    untold: Vec<event::Event>,
 }
 
 struct SandboxFds {
@@ -148,11 +152,11 @@ impl Control {
             left: None,
             uplinks: HashMap::new(),
             last_uplink: 0,
-            faults: Vec::new(),
             stay,
             started: Instant::now(),
             had_container: false,
             ended: false,
+            untold: Vec::new(),
         };
         control.begin()?;
         control.save();
@@ -192,6 +196,22 @@ impl Control {
     /// What there is.
     pub(super) const fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Events that are no changes of the state, since they were taken last.
+    pub(super) fn take_untold(&mut self) -> Vec<event::Event> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Takes note of something that went wrong without anybody having asked for it.
+    fn fault(&mut self, kind: FaultKind, what: String) {
+        log!("{what}");
+        self.untold.push(event::Event::Fault { kind, what });
+    }
+
+    /// Has the worker tell when tables had no room.
+    pub(super) fn tell_of_limits(&self, tell: impl Fn(Counts) + Send + 'static) -> Outcome<()> {
+        self.ask(|w, _| w.tell_of_limits(tell))
     }
 
     /// Whether there is a reason to stay.
@@ -298,17 +318,6 @@ impl Control {
         } else {
             Leave::Stay
         }
-    }
-
-    /// Takes note of something that went wrong without anybody having asked for it.
-    fn fault(&mut self, what: String) {
-        log!("{what}");
-        self.faults.push(what);
-    }
-
-    /// Takes what went wrong since the last call.
-    pub(super) fn take_faults(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.faults)
     }
 
     /// Ends every container that `run` has started, and lets go of everything.

@@ -5,6 +5,8 @@ use pontoon_switch::LinkState;
 use super::{Control, OpenUplink, Outcome, broken, unexpected};
 use crate::config::{AddressOwner, PortId, UplinkConfig, UplinkId};
 use crate::control::Invalid;
+use crate::control::event::Event;
+use crate::control::fault::FaultKind;
 use crate::io::keeper::protocol::{ReplyBody, RequestBody, UplinkFacts};
 use crate::io::packet_socket::{Binding, RingSize};
 
@@ -52,7 +54,7 @@ impl Control {
                 return Err(error);
             }
         };
-        self.tell_of_uplink(&facts);
+        self.tell_of_uplink(Some(true), &facts);
         self.uplinks.insert(
             interface.to_owned(),
             OpenUplink {
@@ -60,6 +62,7 @@ impl Control {
                 port,
                 socket,
                 users: 1,
+                running: stands(&facts),
             },
         );
         Ok(id)
@@ -86,11 +89,12 @@ impl Control {
         let _ = self.keeper.request(close, &[]);
     }
 
-    /// What its users should know of an uplink that was opened, or is another interface than before.
-    fn tell_of_uplink(&mut self, facts: &UplinkFacts) {
+    /// What its users should know of an uplink that was opened, or stands otherwise than before.
+    fn tell_of_uplink(&mut self, before: Option<bool>, facts: &UplinkFacts) {
         let interface = &facts.interface;
-        if facts.ifindex.is_none() {
-            self.fault(format!("the uplink {interface} is gone"));
+        match change(interface, before, stands(facts)) {
+            Some(Event::Fault { kind, what }) => self.fault(kind, what),
+            other => self.untold.extend(other),
         }
         if let Some(why) = &facts.unshielded {
             log!("uplink dev:{interface}: the kernel may answer for translated flows: {why}");
@@ -98,17 +102,18 @@ impl Control {
     }
 
     pub(super) fn uplink_changed(&mut self, facts: &UplinkFacts) {
-        let Some(open) = self.uplinks.get(&facts.interface) else {
+        let Some(open) = self.uplinks.get_mut(&facts.interface) else {
             return;
         };
         let (id, port, socket) = (open.id, open.port, open.socket);
+        let before = std::mem::replace(&mut open.running, stands(facts));
+        self.tell_of_uplink(before, facts);
         let state = if facts.running {
             LinkState::Up
         } else {
             LinkState::Down
         };
         let Some(ifindex) = facts.ifindex else {
-            self.tell_of_uplink(facts);
             let _ = self.worker.call(move |w, _| {
                 w.disconnect(port);
                 w.datapath().set_link(port, state)
@@ -125,7 +130,31 @@ impl Control {
         });
         if let Err(error) = heard.and_then(|heard| heard.map_err(broken)) {
             let interface = &facts.interface;
-            self.fault(format!("the uplink {interface} is not heard: {error}"));
+            let what = format!("the uplink {interface} is not heard: {error}");
+            self.fault(FaultKind::UplinkUnheard, what);
+        }
+    }
+}
+
+/// Whether an uplink's interface runs; `None` when it is gone.
+fn stands(facts: &UplinkFacts) -> Option<bool> {
+    facts.ifindex.map(|_| facts.running)
+}
+
+/// What those who watch are told of an uplink's interface, which runs, does not, or is not there.
+fn change(interface: &str, before: Option<bool>, now: Option<bool>) -> Option<Event> {
+    let fault = |kind, how| {
+        let what = format!("the uplink {interface} is {how}");
+        Some(Event::Fault { kind, what })
+    };
+    match (before, now) {
+        (before, now) if before == now => None,
+        (_, None) => fault(FaultKind::UplinkGone, "gone"),
+        (_, Some(false)) => fault(FaultKind::UplinkDown, "down"),
+        (before, Some(true)) => {
+            let kind = before.map_or(FaultKind::UplinkGone, |_| FaultKind::UplinkDown);
+            let what = format!("the uplink {interface} is up");
+            Some(Event::Mended { kind, what })
         }
     }
 }
