@@ -1,5 +1,7 @@
 //! End to end: containers on several networks, which they join and leave while they run.
 
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pontoon_tests::e2e::containers::*;
@@ -21,6 +23,7 @@ fn on(network: &str) -> Vec<String> {
 /// How long what a container had may be left of it, on a machine that does much else. What is promised is
 /// two seconds; a tenth of one is usual.
 const AT_MOST: Duration = Duration::from_secs(5);
+const CLIENTS: &str = include_str!("life/clients.py");
 const GET: &str = "curl -sf --max-time 3 -o /dev/null";
 
 pontoon_tests::names_tests! {
@@ -94,20 +97,66 @@ pontoon_tests::names_tests! {
         exec("a", "ping -c1 -W2 172.18.0.1");
     }
 
-    fn published_ports_lead_to_the_first_network_and_go_with_it {
+    /// Published ports go where the default route goes, as in Docker, and wait while there is none.
+    fn published_ports_follow_the_default_route {
         let _upstream = networks();
         run_pontoon("network create back --subnet 172.20.0.0/24");
         web("w", "--network app --network back -p 8080:80");
-        assert_eq!(shown("w")["networks"][0]["publish"][0]["host"], 8080);
+        let leads = |place: usize| assert_eq!(shown("w")["networks"][place]["publish"][0]["host"], 8080);
+        leads(0);
         let get = format!("{GET} http://127.0.0.1:8080");
         sh(&get);
         run_pontoon("network disconnect app w");
-        assert!(!try_sh(&get).status.success());
-        assert_eq!(run_pontoon("port w"), "");
-        run_pontoon("publish w 8080:80");
         sh(&get);
+        leads(0);
+        assert_eq!(run_pontoon("port w"), "80/tcp -> 0.0.0.0:8080\n");
         run_pontoon("network connect app w");
         sh(&get);
+        leads(0);
+        run_pontoon("network disconnect back w");
+        sh(&get);
+        // Nobody outside could reach a port there, and so it waits.
+        run_pontoon("network disconnect app w");
+        run_pontoon("network connect vault w");
+        assert!(!try_sh(&get).status.success());
+        assert_eq!(run_pontoon("port w"), "");
+        container("other", "--network app -p 8080:81");
+        let said = refused("network connect app w");
+        assert!(said.contains("Bind for 0.0.0.0:8080/tcp failed: port is already allocated to other"), "{said}");
+        assert_eq!(on("app"), ["other"]);
+        run_pontoon("rm -f other");
+        run_pontoon("network connect app w");
+        sh(&get);
+        leads(1);
+        run_pontoon("network disconnect app w");
+        run_pontoon("unpublish w 8080:80");
+        run_pontoon("network connect app w");
+        assert_eq!(run_pontoon("port w"), "");
+        run_pontoon("rm -f w");
+        assert!(!try_sh("ss -Hlnt | grep -q :8080").status.success(), "the port is held");
+    }
+
+    /// While a port moves between networks of the host's own sockets nobody is refused.
+    fn a_port_that_moves_refuses_nobody {
+        let _upstream = networks();
+        run_pontoon("network create back --subnet 172.20.0.0/24");
+        fs::write("/run/clients.py", CLIENTS).expect("a writable /run");
+        run_pontoon("run -d --name w --network app --network back -p 8080:80 -- python3 /run/clients.py serve");
+        wait_for(|| succeeds("w", "ss -Hlnt | grep -q :80"), "the server");
+        let mut clients = Command::new("/usr/bin/python3");
+        let clients = clients.args(["/run/clients.py", "ask", "4"]).stdout(Stdio::piped()).spawn().expect("python3");
+        let leads = |network: &str| assert_eq!(shown("w")["networks"][0]["network"], network);
+        for _ in 0..4 {
+            leads("app");
+            run_pontoon("network disconnect app w");
+            leads("back");
+            run_pontoon("network connect app w");
+            run_pontoon("network disconnect back w");
+            run_pontoon("network connect back w");
+        }
+        let output = clients.wait_with_output().expect("own child");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains(" served, "), "{said}");
     }
 
     fn what_cannot_be_connected_is_refused_in_dockers_words {
@@ -191,5 +240,45 @@ pontoon_tests::names_tests! {
         run_pontoon("stop -t 0 a");
         assert_eq!(run_pontoon("inspect -f \"{{.State.Status}} {{.NetworkSettings.IPAddress}}\" a"), "exited \n");
         assert!(refused("inspect none-such").contains("No such container: none-such"));
+    }
+}
+
+pontoon_tests::laboratory_tests! { |lab|
+    /// A port moves between an interface's wire and the host's own sockets, and keeps its clients' addresses.
+    fn a_port_moves_from_one_way_out_to_another {
+        run_pontoon("network create sockets --subnet 172.24.0.0/24");
+        run_pontoon("run -d --name w --network net --network sockets -p 8080:80 -- \
+                     socat TCP-LISTEN:80,fork,reuseaddr 'SYSTEM:\"echo $SOCAT_PEERADDR at $SOCAT_SOCKADDR\"'");
+        let address = |network: usize| {
+            let address = shown("w")["networks"][network]["address"].as_str().expect("text").to_owned();
+            address.split('/').next().expect("an address").to_owned()
+        };
+        let get = |address: &str| {
+            let said = format!("192.0.2.254 at {address}\n");
+            let ask = || lab.try_run("ext", "socat -T9 - TCP:192.0.2.1:8080,connect-timeout=5").stdout;
+            wait_for(|| ask() == said.as_bytes(), &said);
+        };
+        get(&address(0));
+        run_pontoon("network disconnect net w");
+        get(&address(0));
+        assert!(sh("ss -Hlnt").contains(":8080"), "a socket of the host's");
+        run_pontoon("network connect net w");
+        run_pontoon("network disconnect sockets w");
+        get(&address(0));
+        assert!(!sh("ss -Hlnt").contains(":8080"), "the wire");
+        // What takes a socket cannot be had while somebody else has it: the port waits.
+        run_pontoon("network connect sockets w");
+        let mut holder = Command::new("socat").args(["TCP-LISTEN:8080,reuseaddr", "EXEC:true"]).spawn().expect("socat");
+        wait_for(|| try_sh("ss -Hlnt | grep -q :8080").status.success(), "the port to be taken");
+        let said = refused("network disconnect net w");
+        let why = "w has left net; its ports wait to be led elsewhere: Bind for 0.0.0.0:8080/tcp failed: address already in use by";
+        assert!(said.contains(why), "{said}");
+        assert_eq!(shown("w")["networks"].as_array().expect("a list").len(), 1);
+        holder.kill().expect("own child");
+        holder.wait().expect("own child");
+        run_pontoon("network disconnect sockets w");
+        run_pontoon("network connect sockets w");
+        get(&address(0));
+        run_pontoon("rm -f w");
     }
 }

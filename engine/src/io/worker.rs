@@ -253,6 +253,21 @@ impl Worker {
         Ok(())
     }
 
+    /// Lets clients of ports of the host's find somebody else there, and ends the flows that came by them. The
+    /// ports are those that were published, in the same order, as they are to lead now.
+    pub fn aim_elsewhere(&mut self, before: &[Publication], now: Vec<Publication>) {
+        for port in before.iter().filter_map(Publication::at_gateway) {
+            self.datapath.unpublish(&port);
+        }
+        for port in now.iter().filter_map(Publication::at_gateway) {
+            // As in `publish`.
+            let _ = self.datapath.publish(port);
+        }
+        for id in self.user.aim_elsewhere(before, now) {
+            self.datapath.end(id);
+        }
+    }
+
     /// Stops to wait at these ports of the host's, and ends the flows that came by them.
     pub fn unpublish(&mut self, ports: &[Published]) {
         for id in self.user.unpublish(ports) {

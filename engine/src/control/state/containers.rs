@@ -40,6 +40,8 @@ pub struct Container {
     pub name: String,
     /// Its places on networks, in the order of its interfaces; at most one on each.
     pub endpoints: Vec<Endpoint>,
+    /// Published ports that lead nowhere, since no network of its own has them led from outside.
+    pub waiting: Vec<PublishSpec>,
     /// What was asked for.
     pub spec: AttachSpec,
     /// Unix time, in seconds.
@@ -96,6 +98,7 @@ impl State {
             endpoints: Vec::new(),
             spec,
             created,
+            waiting: Vec::new(),
             phase: Phase::Running,
         };
         if let Err(error) = self.fill(&mut container, host) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::choice::{Choice, Holders, HostPorts};
 use super::{Container, Endpoint, Network, Phase, State};
+use crate::config::PortId;
 use crate::control::Invalid;
 use crate::control::publish::{PublishRange, PublishSpec, protocol_name};
 
@@ -48,7 +49,10 @@ impl State {
             .iter()
             .flat_map(|range| range.ports(Ipv4Addr::UNSPECIFIED));
         let wanted: Vec<_> = every.collect();
-        let missing = |port: &&PublishSpec| !container.publish().any(|p| covers(port, p));
+        let missing = |port: &&PublishSpec| {
+            let mut had = container.publish().chain(&container.waiting);
+            !had.any(|p| covers(port, p))
+        };
         if let Some(port) = wanted.iter().find(missing) {
             let host = port
                 .host
@@ -62,10 +66,44 @@ impl State {
 
     /// Takes those of a container's ports back of which `goes` says so. Returns what they were.
     pub fn retract(&mut self, name: &str, goes: impl Fn(&PublishSpec) -> bool) -> Vec<PublishSpec> {
-        let places = self.containers.get_mut(name).map(|c| &mut c.endpoints);
-        let lists = places.into_iter().flatten().map(|e| &mut e.publish);
+        let Some(container) = self.containers.get_mut(name) else {
+            return Vec::new();
+        };
+        let lists = container.endpoints.iter_mut().map(|e| &mut e.publish);
+        let lists = lists.chain([&mut container.waiting]);
         let gone = lists.flat_map(|list| list.extract_if(.., |port| goes(port)));
         gone.collect()
+    }
+
+    /// The place that a container's published ports lead to; `None` where nobody outside could reach them.
+    pub fn reached<'a>(&self, container: &'a Container) -> Option<&'a Endpoint> {
+        let leading = self.leading(container)?;
+        let network = self.network(&leading.network).ok()?;
+        network.uplink.reaches_outside().then_some(leading)
+    }
+
+    /// Lets ports lead to the place with this port, or wait.
+    pub fn put_ports(&mut self, name: &str, place: Option<PortId>, ports: &[PublishSpec]) {
+        let Some(container) = self.containers.get_mut(name) else {
+            return;
+        };
+        let at = |endpoint: &&mut Endpoint| Some(endpoint.port) == place;
+        match container.endpoints.iter_mut().find(at) {
+            Some(endpoint) => endpoint.publish.extend_from_slice(ports),
+            None => container.waiting.extend_from_slice(ports),
+        }
+    }
+
+    /// Claims ports of the host's again that a container has had.
+    ///
+    /// # Errors
+    /// Somebody else has one of them.
+    pub fn claim_again(
+        &self,
+        ports: &[PublishSpec],
+        host: &mut impl HostPorts,
+    ) -> Result<(), Invalid> {
+        Choice::new(self.holders()).take(ports, host)
     }
 
     /// The network that a container's ports lead to: one that is not internal.

@@ -15,7 +15,7 @@ use crate::control::publish::{PublishSpec, protocol_name};
 
 /// Number of the snapshot's shape. Whoever changes what [`Network`], [`Container`] or what they hold is
 /// made of, counts it up.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// All networks and containers.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -47,6 +47,24 @@ impl UserUplink {
     pub(in crate::io) fn unpublish(&mut self, ports: &[Published]) -> Vec<ConnId> {
         let goes = |port: &Publication| ports.contains(&port.published);
         let places = self.close_listeners(goes);
+        self.end_flows(&places)
+    }
+
+    /// Lets clients at ports find somebody else, and ends the flows that came by them. Returns the
+    /// connections that have nothing more to say.
+    pub(in crate::io) fn aim_elsewhere(
+        &mut self,
+        before: &[Publication],
+        now: Vec<Publication>,
+    ) -> Vec<ConnId> {
+        let places = self.listeners.aim_elsewhere(before, now);
+        self.abandon_returning(&places);
+        self.end_flows(&places)
+    }
+
+    /// Ends the flows that came by the listeners in these places. Returns the connections that have nothing
+    /// more to say.
+    fn end_flows(&mut self, places: &[usize]) -> Vec<ConnId> {
         let mut silent = Vec::new();
         for slot in 0..self.flows.len() {
             let Some(flow) = &mut self.flows[slot] else {
@@ -76,10 +94,14 @@ impl UserUplink {
 
     fn close_listeners(&mut self, goes: impl Fn(&Publication) -> bool) -> Vec<usize> {
         let places = self.listeners.close_where(&self.registry, goes);
-        for arrival in self.returning.leave(&places) {
+        self.abandon_returning(&places);
+        places
+    }
+
+    fn abandon_returning(&mut self, places: &[usize]) {
+        for arrival in self.returning.leave(places) {
             self.abandon(arrival);
         }
-        places
     }
 
     /// The flows that clients have begun since the last call, a bounded number of them.

@@ -95,6 +95,27 @@ impl Listeners {
         registered.map(|()| at)
     }
 
+    /// Lets ports lead elsewhere: each of `before` as what stands in the same place of `now`. Returns the
+    /// places of their sockets.
+    pub(super) fn aim_elsewhere(
+        &mut self,
+        before: &[Publication],
+        now: Vec<Publication>,
+    ) -> Vec<usize> {
+        let mut moved = Vec::new();
+        for (before, now) in before.iter().zip(now) {
+            let is_it = |listener: &Listener| listener.port.published == before.published;
+            let mut places = self.places.iter_mut();
+            if let Some(at) = places.position(|l| l.as_ref().is_some_and(is_it))
+                && let Some(listener) = &mut self.places[at]
+            {
+                listener.port = now;
+                moved.push(at);
+            }
+        }
+        moved
+    }
+
     /// Closes the sockets of the ports of which `goes` says so. Returns their places.
     pub(super) fn close_where(
         &mut self,

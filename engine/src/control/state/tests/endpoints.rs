@@ -205,3 +205,37 @@ fn who_is_in_anothers_namespace_has_nothing_of_its_own() {
     let error = create(&mut state, shared).unwrap_err();
     assert!(error.reason.contains("in use"), "the name is: {error}");
 }
+
+#[test]
+fn ports_wait_where_nobody_could_reach_them_and_can_be_taken_back() {
+    let mut state = networks();
+    let mut wanted = on(&["app"]);
+    wanted.publish = vec![publish::parse("8080:80").unwrap()];
+    create(&mut state, wanted).unwrap();
+    let gone = state.disconnect("c", "app").unwrap();
+    state.put_ports("c", None, &gone.publish);
+    state.connect("c", &on(&["vault"]).networks[0]).unwrap();
+    let container = state.container("c").unwrap();
+    assert_eq!(state.reached(container), None);
+    assert_eq!(
+        (container.publish().count(), container.waiting.len()),
+        (0, 1)
+    );
+    // Somebody else may have it meanwhile.
+    let mut other = on(&["app"]);
+    other.name = Some("d".to_owned());
+    other.publish = vec![publish::parse("8080:80").unwrap()];
+    create(&mut state, other).unwrap();
+    let error = state
+        .claim_again(&gone.publish, &mut FreePorts)
+        .unwrap_err();
+    assert!(error.reason.contains("already allocated to d"), "{error}");
+    let place = state.connect("c", &on(&["app"]).networks[0]).unwrap();
+    let container = state.container("c").unwrap();
+    assert_eq!(state.reached(container), Some(&place));
+    let taken = state
+        .unpublish("c", &[publish::parse("80").unwrap()])
+        .unwrap();
+    assert_eq!(taken, gone.publish);
+    assert!(state.container("c").unwrap().waiting.is_empty());
+}

@@ -27,12 +27,14 @@ impl Control {
         let container = self.state.container(&before.name)?.clone();
         let connected = self
             .plug(&container, &endpoint, &net, Route::OnLink, Claims::OnWire)
-            .and_then(|()| self.settle(&before, &container, &net));
+            .and_then(|()| self.settle(&before, &container, &net))
+            .and_then(|()| self.lead_ports(&container.name, None));
         if let Err(error) = connected {
-            self.unplug(endpoint.port);
-            // It was there a moment ago.
-            let _ = self.state.disconnect(&before.name, &endpoint.network);
+            // It was there a moment ago, and what was before still is: nothing new can go wrong.
+            let gone = self.state.disconnect(&before.name, &endpoint.network);
             let _ = self.settle(&container, &before, &net);
+            let _ = self.lead_ports(&before.name, gone.as_ref().ok());
+            self.unplug(endpoint.port);
             return Err(error);
         }
         self.edit(&container, "hosts", |hosts| {
@@ -42,7 +44,7 @@ impl Control {
         Ok(Reply::Done)
     }
 
-    /// Takes a container off a network, and everything with it that leads there.
+    /// Takes a container off a network. What leads there leads by another one of its networks from then on.
     pub(super) fn disconnect(&mut self, name: &str, network: &str) -> Outcome<Reply> {
         let before = self.state.container(name)?.clone();
         if !before.runs() {
@@ -51,13 +53,22 @@ impl Control {
         }
         let net = self.namespace_of(&before)?;
         let endpoint = self.state.disconnect(&before.name, network)?;
-        self.unplug(endpoint.port);
-        self.free_ports(&endpoint.publish);
         let container = self.state.container(&before.name)?.clone();
+        // Clients of published ports are to find the way back when they are led elsewhere.
+        let settled = self.settle(&before, &container, &net);
+        let led = self.lead_ports(&container.name, Some(&endpoint));
+        let led = led.map_err(|error| Invalid {
+            reason: format!(
+                "{} has left {}; its ports wait to be led elsewhere: {}",
+                container.name, endpoint.network, error.reason
+            ),
+            ..error
+        });
+        self.unplug(endpoint.port);
         self.edit(&container, "hosts", |hosts| {
             files::without_address(hosts, endpoint.address.into())
         });
-        self.settle(&before, &container, &net)?;
+        settled.and(led)?;
         Ok(Reply::Done)
     }
 

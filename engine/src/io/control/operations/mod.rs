@@ -8,6 +8,7 @@ mod containers;
 mod ends;
 mod flows;
 mod glance;
+mod lead;
 mod life;
 mod networks;
 mod ports;

@@ -171,13 +171,13 @@ impl Control {
             let led_here = |port: &&PublishSpec| endpoint.publish.contains(port);
             let ports: Vec<_> = gone.iter().filter(led_here).cloned().collect();
             self.shut(endpoint, &ports)?;
+            self.free_ports(&ports);
         }
-        self.free_ports(&gone);
         Ok(Reply::Ports(gone))
     }
 
     /// Serves no clients of these ports any more.
-    fn shut(&self, endpoint: &Endpoint, ports: &[PublishSpec]) -> Outcome<()> {
+    pub(super) fn shut(&self, endpoint: &Endpoint, ports: &[PublishSpec]) -> Outcome<()> {
         let gateway = self.state.network(&endpoint.network)?.gateway;
         let published: Vec<_> = published(endpoint, ports).collect();
         self.ask(move |w, _| {
@@ -217,12 +217,17 @@ pub(super) fn opening(
         Claims::OnWire => return Opening::OnWire(published.collect()),
         Claims::Sockets(bound) => bound.into_sockets(),
     };
-    let publications = published.map(|published| Publication {
+    let publications = published.map(|port| publication(network, port));
+    Opening::Sockets(publications.zip(sockets).collect())
+}
+
+/// A port of the host's, and how clients of it appear on a network.
+pub(super) fn publication(network: &Network, published: Published) -> Publication {
+    Publication {
         published,
         subnet: answered_at_gateway(network),
         gateway: network.gateway.into(),
-    });
-    Opening::Sockets(publications.zip(sockets).collect())
+    }
 }
 
 /// The clients whom a container could not answer under their own name: those of its own link, and without a
@@ -253,7 +258,8 @@ impl Opening {
     }
 }
 
-fn published<'a>(
+/// Ports as they lead to a place.
+pub(super) fn published<'a>(
     endpoint: &Endpoint,
     ports: &'a [PublishSpec],
 ) -> impl Iterator<Item = Published> + use<'a> {
