@@ -190,6 +190,38 @@ pontoon_tests::laboratory_tests! { |lab|
         let begun = lab.try_run("ext", "socat -T2 - TCP:172.22.0.2:80,connect-timeout=1");
         assert!(!begun.status.success(), "the way back is no way in");
     }
+
+    /// The same on a host that forwards. Its kernel hears what comes back for a container as well, and would send it
+    /// round again, or say that there is no way: it does so for addresses that are nobody's.
+    fn without_masquerade_a_host_that_forwards_keeps_out_of_it {
+        let options = "-o com.docker.network.bridge.enable_ip_masquerade=false";
+        run_pontoon(&format!("network create plain --subnet 172.22.0.0/24 --uplink dev:up0 {options}"));
+        populate("plain", "172.22.0.0/24", &["p1"]);
+        sh("sysctl -qw net.ipv4.ip_forward=1 && ip -n ext route add 172.16.0.0/12 via 192.0.2.1");
+        let server = "socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:\"echo \\$SOCAT_PEERADDR\"";
+        let _web = lab.serve("ext", server, 80);
+        let kernel = lab.mac("", "up0");
+        for (way, how) in [("sent round again", "true"), ("told of", "ip route del default")] {
+            sh(how);
+            let capture = lab.capture("ext", "eth0", "forwarded");
+            assert_eq!(lab.run("p1", "socat -T9 - TCP:192.0.2.254:80"), "172.22.0.2\n");
+            lab.wire(r#"
+                asks, answers = udp_socket("p1"), udp_socket("ext", ("192.0.2.254", 53))
+                asks.sendto(b"ask", ("192.0.2.254", 53))
+                data, who = answers.recvfrom(100)
+                assert (data, who[0]) == (b"ask", "172.22.0.2")
+                answers.sendto(b"answer", who)
+                assert asks.recv(100) == b"answer"
+            "#);
+            lab.run("p1", "ping -c3 -i0.2 -W5 192.0.2.254");
+            assert!(!lab.try_run("ext", "ping -c1 -W1 172.23.0.9").status.success());
+            // What the kernel sends for such an address is for it, or an error that quotes it.
+            let by_it = format!("ether src {kernel} and not src net 172.22.0.0/24 and (dst net 172.16.0.0/12 or icmp[0] == 3 or icmp[0] == 5)");
+            let seen = lab.captured(capture, "forwarded", &by_it);
+            assert!(seen.contains("172.23.0.9"), "{way}: {seen}");
+            assert!(!seen.contains("172.22.0."), "{way}: {seen}");
+        }
+    }
 }
 
 pontoon_tests::user_laboratory_tests! { |lab|

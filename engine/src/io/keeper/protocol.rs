@@ -132,6 +132,14 @@ pub enum RequestBody {
         /// Its name.
         interface: String,
     },
+    /// Keep the kernel from forwarding what comes by an open interface for subnets whose addresses leave it
+    /// untranslated: these and no others. Reply: [`ReplyBody::Done`].
+    LeaveUntranslated {
+        /// Its name.
+        interface: String,
+        /// The subnets.
+        subnets: Vec<IpNet>,
+    },
     /// Leave an interface to the kernel again. Reply: [`ReplyBody::Done`].
     CloseUplink {
         /// Its name.

@@ -87,6 +87,9 @@ impl Keeper {
                 let (facts, packet) = self.uplinks.open(&interface, self.privilege)?;
                 Ok((ReplyBody::Uplink(facts), vec![packet]))
             }
+            RequestBody::LeaveUntranslated { interface, subnets } => {
+                done(self.uplinks.leave_untranslated(&interface, subnets)?)
+            }
             RequestBody::CloseUplink { interface } => {
                 self.uplinks.close(&interface);
                 bare(ReplyBody::Done)

@@ -16,16 +16,18 @@ struct Open {
     claimed: bool,
     packet: OwnedFd,
     last: UplinkFacts,
+    /// Subnets whose addresses leave as they are.
+    untranslated: Vec<IpNet>,
     /// Keeps the kernel quiet as long as it is held.
     shield: Option<Shield>,
 }
 
 impl Open {
-    /// Looks how it stands. Says whether that has changed. `number` is the keeper's.
+    /// Looks how it stands. Says whether that has changed. `number` is of a shield to come.
     ///
     /// # Errors
     /// It cannot be seen now: files are short.
-    fn look(&mut self, number: u32) -> Result<Looked, NetlinkError> {
+    fn look(&mut self, number: &str) -> Result<Looked, NetlinkError> {
         let mut now = match facts(&self.last.interface) {
             Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => UplinkFacts {
                 ifindex: None,
@@ -40,8 +42,7 @@ impl Open {
         }
         // The shield's rules name both. What has the index now may be somebody else's.
         if (now.ifindex, &now.addresses) != (self.last.ifindex, &self.last.addresses) {
-            self.shield = None;
-            self.shield = shield(&mut now, number);
+            self.shield = shield(&mut now, &self.untranslated, number);
         }
         self.last = now;
         Ok(Looked::Changed)
@@ -57,6 +58,8 @@ enum Looked {
 /// The uplinks that are open, and what is heard of them.
 pub(super) struct Uplinks {
     open: BTreeMap<String, Open>,
+    /// Shields that were raised: the next one is there before the last one goes.
+    raised: u32,
     watch: Netlink,
 }
 
@@ -65,6 +68,7 @@ impl Uplinks {
         let watch = Netlink::open(Watch::Everything).map_err(io::Error::other)?;
         Ok(Self {
             open: BTreeMap::new(),
+            raised: 0,
             watch,
         })
     }
@@ -79,9 +83,9 @@ impl Uplinks {
         interface: &str,
         privilege: Privilege,
     ) -> io::Result<(UplinkFacts, OwnedFd)> {
-        let number = self.number()?;
+        let number = self.next_shield()?;
         if let Some(open) = self.open.get_mut(interface) {
-            open.look(number).map_err(io::Error::other)?;
+            open.look(&number).map_err(io::Error::other)?;
             open.claimed = true;
             return Ok((open.last.clone(), open.packet.try_clone()?));
         }
@@ -97,7 +101,7 @@ impl Uplinks {
             let what = format!("uplink dev:{interface}: the interface has no IPv4 address");
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what));
         }
-        let shield = shield(&mut facts, number);
+        let shield = shield(&mut facts, &[], &number);
         let packet = packet_socket()?;
         self.open.insert(
             interface.to_owned(),
@@ -105,10 +109,33 @@ impl Uplinks {
                 claimed: true,
                 packet: packet.try_clone()?,
                 last: facts.clone(),
+                untranslated: Vec::new(),
                 shield,
             },
         );
         Ok((facts, packet))
+    }
+
+    /// Shields subnets whose addresses leave an interface as they are.
+    ///
+    /// # Errors
+    /// The shield cannot be raised.
+    pub(super) fn leave_untranslated(
+        &mut self,
+        interface: &str,
+        subnets: Vec<IpNet>,
+    ) -> io::Result<()> {
+        let number = self.next_shield()?;
+        let Some(open) = self.open.get_mut(interface) else {
+            return Ok(());
+        };
+        if open.untranslated == subnets {
+            return Ok(());
+        }
+        open.shield = shield(&mut open.last, &subnets, &number);
+        open.untranslated = subnets;
+        let why = open.last.unshielded.clone();
+        why.map_or(Ok(()), |why| Err(io::Error::other(why)))
     }
 
     pub(super) fn close(&mut self, interface: &str) {
@@ -127,9 +154,11 @@ impl Uplinks {
         self.open.retain(|_, open| open.claimed);
     }
 
-    /// A number that no other keeper of this network namespace has: the address of the netlink socket.
-    fn number(&self) -> io::Result<u32> {
-        Ok(getsockname::<NetlinkAddr>(self.watch.as_fd().as_raw_fd())?.pid())
+    /// What tells a shield from all others on its interface: a keeper has the address of a netlink socket.
+    fn next_shield(&mut self) -> io::Result<String> {
+        let keeper = getsockname::<NetlinkAddr>(self.watch.as_fd().as_raw_fd())?.pid();
+        self.raised += 1;
+        Ok(format!("{keeper}-{}", self.raised))
     }
 
     /// What has changed of the open uplinks.
@@ -137,12 +166,12 @@ impl Uplinks {
         if self.watch.changes().is_empty() {
             return Vec::new();
         }
-        let Ok(number) = self.number() else {
+        let Ok(number) = self.next_shield() else {
             return Vec::new();
         };
         let looked = self.open.values_mut().filter_map(|open| {
             // What cannot be seen now is shown by the next change.
-            let looked = open.look(number).ok()?;
+            let looked = open.look(&number).ok()?;
             (looked == Looked::Changed).then(|| Event::UplinkChanged(open.last.clone()))
         });
         looked.collect()
@@ -155,11 +184,11 @@ impl AsFd for Uplinks {
     }
 }
 
-/// `number` tells the shields of several keepers on one interface apart.
-fn shield(facts: &mut UplinkFacts, number: u32) -> Option<Shield> {
+/// `number` tells the shields on one interface apart.
+fn shield(facts: &mut UplinkFacts, subnets: &[IpNet], number: &str) -> Option<Shield> {
     let ifindex = facts.ifindex?;
     let name = format!("{}-{number}", facts.interface);
-    match Shield::raise(&name, ifindex, &facts.addresses) {
+    match Shield::raise(&name, ifindex, &facts.addresses, subnets) {
         Ok(shield) => {
             facts.unshielded = None;
             Some(shield)

@@ -76,7 +76,11 @@ impl Control {
             }
             Ok(())
         })?
-        .map_err(|error: ConfigError| broken(error))
+        .map_err(|error: ConfigError| broken(error))?;
+        if let UplinkSpec::Device(interface) = &network.uplink {
+            self.shield_untranslated(network, interface);
+        }
+        Ok(())
     }
 
     pub(super) fn unmake_network(&mut self, network: &Network) {
@@ -93,6 +97,7 @@ impl Control {
             w.datapath().remove_network(number)
         });
         if let UplinkSpec::Device(interface) = &network.uplink {
+            self.shield_untranslated(network, interface);
             self.leave_uplink(interface);
         }
     }

@@ -3,10 +3,11 @@
 use pontoon_switch::LinkState;
 
 use super::{Control, OpenUplink, Outcome, broken, unexpected};
-use crate::config::{AddressOwner, PortId, UplinkConfig, UplinkId};
+use crate::config::{AddressOwner, Egress, PortId, UplinkConfig, UplinkId};
 use crate::control::Invalid;
 use crate::control::event::Event;
 use crate::control::fault::FaultKind;
+use crate::control::state::{Network, UplinkSpec};
 use crate::io::keeper::protocol::{ReplyBody, RequestBody, UplinkFacts};
 use crate::io::packet_socket::{Binding, RingSize};
 
@@ -66,6 +67,29 @@ impl Control {
             },
         );
         Ok(id)
+    }
+
+    /// A network whose addresses may leave an interface as they are has come or goes: the kernel is not to
+    /// forward what comes back for it.
+    pub(super) fn shield_untranslated(&self, network: &Network, interface: &str) {
+        if network.egress != Egress::Untranslated {
+            return;
+        }
+        let leaves = |n: &&Network| {
+            let by_it = matches!(&n.uplink, UplinkSpec::Device(other) if other == interface);
+            by_it && n.egress == Egress::Untranslated
+        };
+        let subnets = self.state.networks().filter(leaves);
+        let request = RequestBody::LeaveUntranslated {
+            interface: interface.to_owned(),
+            subnets: subnets.map(|n| n.subnet.into()).collect(),
+        };
+        if let Err(error) = self.keeper.request(request, &[]) {
+            log!(
+                "uplink dev:{interface}: a kernel that forwards may send on what is for {}: {error}",
+                network.name
+            );
+        }
     }
 
     pub(super) fn leave_uplink(&mut self, interface: &str) {

@@ -1,66 +1,10 @@
-//! The shield of an uplink: keeps the kernel from answering for flows that are translated.
-//!
-//! The engine and the kernel hear the same frames of an uplink. For a segment of a masqueraded flow the
-//! kernel has no socket, and would answer with a reset or *port unreachable*. The shield is a table of
-//! nf_tables in the uplink's namespace with two rules for each address and protocol:
-//!
-//! ```text
-//! iif IFACE  ip daddr ADDRESS  meta l4proto P  socket exists → accept
-//! iif IFACE  ip daddr ADDRESS  meta l4proto P                → drop
-//! ```
-//!
-//! Connections and listeners of the host on the same interface go on working. What the shield cannot
-//! tell apart is a reply to a translated flow whose external port is one that the host listens on.
-//!
-//! The table has the *owner* flag: it belongs to the netlink socket that made it and vanishes with it,
-//! however its process ends. Reference: `include/uapi/linux/netfilter/nf_tables.h`.
+//! nf_tables over netlink, as far as a shield needs it. Reference: `include/uapi/linux/netfilter/nf_tables.h`.
 
 use std::io;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::Socket;
 
-use super::netlink::attribute;
-
-/// Holds the table.
-pub(crate) struct Shield {
-    /// The table lives as long as this socket.
-    _owner: Socket,
-}
-
-impl Shield {
-    /// Raises the shield for the IPv4 addresses of an interface. `name` tells it apart from the others of
-    /// the network namespace: its table is `pontoon-NAME`.
-    ///
-    /// # Errors
-    /// nf_tables is missing, or there is no right to it.
-    pub(crate) fn raise(name: &str, ifindex: u32, addresses: &[IpNet]) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        let table = format!("pontoon-{name}");
-        let mut batch = Batch::default();
-        batch.message(NFNL_MSG_BATCH_BEGIN, 0, 0, &[]);
-        batch.table(&table);
-        batch.chain(&table);
-        for address in addresses.iter().map(IpNet::addr) {
-            if let IpAddr::V4(v4) = address {
-                for protocol in [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8] {
-                    let matches = to_address(ifindex, v4.octets(), protocol);
-                    let claimed = [&matches[..], &[socket_exists(), verdict(NF_ACCEPT)]].concat();
-                    batch.rule(&table, &claimed);
-                    batch.rule(&table, &[&matches[..], &[verdict(NF_DROP)]].concat());
-                }
-            }
-        }
-        batch.message(NFNL_MSG_BATCH_END, 0, 0, &[]);
-        socket.send(&batch.bytes, 0)?;
-        acknowledged(&socket, batch.expected)?;
-        Ok(Self { _owner: socket })
-    }
-}
+use crate::io::netlink::attribute;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
@@ -69,9 +13,12 @@ const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
 const NFT_MSG_NEWCHAIN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 3;
 const NFT_MSG_NEWRULE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 6;
 const NFPROTO_INET: u8 = 1;
-const NF_INET_LOCAL_IN: u32 = 1;
-const NF_DROP: u32 = 0;
-const NF_ACCEPT: u32 = 1;
+/// Where packets come in, before the kernel has looked where they go.
+pub(super) const NF_INET_PRE_ROUTING: u32 = 0;
+/// Where packets for the kernel itself come by.
+pub(super) const NF_INET_LOCAL_IN: u32 = 1;
+pub(super) const NF_DROP: u32 = 0;
+pub(super) const NF_ACCEPT: u32 = 1;
 const NESTED: u16 = 1 << 15;
 const NFT_TABLE_F_OWNER: u32 = 2;
 /// Registers of 32 bits; one is enough for everything compared here.
@@ -81,9 +28,10 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
-/// Messages of one transaction.
+/// Messages of one transaction, which makes a table.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
+    table: String,
     bytes: Vec<u8>,
     sequence: u32,
     /// Acknowledgements to come.
@@ -91,6 +39,23 @@ struct Batch {
 }
 
 impl Batch {
+    /// Begins with a table of this name.
+    pub(super) fn begin(table: &str) -> Self {
+        let mut batch = Self {
+            table: table.to_owned(),
+            ..Self::default()
+        };
+        batch.message(NFNL_MSG_BATCH_BEGIN, 0, 0, &[]);
+        batch.table();
+        batch
+    }
+
+    /// The messages, and how many acknowledgements they bring.
+    pub(super) fn end(mut self) -> (Vec<u8>, usize) {
+        self.message(NFNL_MSG_BATCH_END, 0, 0, &[]);
+        (self.bytes, self.expected)
+    }
+
     fn message(&mut self, kind: u16, flags: u16, family: u8, attributes: &[u8]) {
         self.sequence += 1;
         let resource: u16 = if kind == NFNL_MSG_BATCH_BEGIN || kind == NFNL_MSG_BATCH_END {
@@ -111,10 +76,10 @@ impl Batch {
         self.expected += usize::from(flags & NLM_F_ACK != 0);
     }
 
-    fn table(&mut self, name: &str) {
+    fn table(&mut self) {
         const NAME: u16 = 1;
         const FLAGS: u16 = 2;
-        let attributes = [text(NAME, name), number(FLAGS, NFT_TABLE_F_OWNER)].concat();
+        let attributes = [text(NAME, &self.table), number(FLAGS, NFT_TABLE_F_OWNER)].concat();
         self.message(
             NFT_MSG_NEWTABLE,
             NLM_F_CREATE | NLM_F_ACK,
@@ -123,9 +88,8 @@ impl Batch {
         );
     }
 
-    /// A base chain at *input*, in front of every filter. The kernel has routed the packet to itself
-    /// by then and would look for a socket next.
-    fn chain(&mut self, table: &str) {
+    /// A base chain, in front of every filter.
+    pub(super) fn chain(&mut self, name: &str, hook: u32) {
         const TABLE: u16 = 1;
         const NAME: u16 = 3;
         const HOOK: u16 = 4;
@@ -134,15 +98,15 @@ impl Batch {
         const HOOK_PRIORITY: u16 = 2;
         /// `NF_IP_PRI_RAW`.
         const PRIORITY: i32 = -300;
-        let hook = [
-            number(HOOK_NUMBER, NF_INET_LOCAL_IN),
+        let hook_attributes = [
+            number(HOOK_NUMBER, hook),
             attribute(HOOK_PRIORITY, &PRIORITY.to_be_bytes()),
         ]
         .concat();
         let attributes = [
-            text(TABLE, table),
-            text(NAME, "input"),
-            attribute(HOOK | NESTED, &hook),
+            text(TABLE, &self.table),
+            text(NAME, name),
+            attribute(HOOK | NESTED, &hook_attributes),
             text(TYPE, "filter"),
         ]
         .concat();
@@ -154,7 +118,8 @@ impl Batch {
         );
     }
 
-    fn rule(&mut self, table: &str, expressions: &[Vec<u8>]) {
+    /// A rule at the end of a chain.
+    pub(super) fn rule(&mut self, chain: &str, expressions: &[Vec<u8>]) {
         const TABLE: u16 = 1;
         const CHAIN: u16 = 2;
         const EXPRESSIONS: u16 = 4;
@@ -164,8 +129,8 @@ impl Batch {
             .flat_map(|e| attribute(ELEMENT | NESTED, e))
             .collect();
         let attributes = [
-            text(TABLE, table),
-            text(CHAIN, "input"),
+            text(TABLE, &self.table),
+            text(CHAIN, chain),
             attribute(EXPRESSIONS | NESTED, &list),
         ]
         .concat();
@@ -174,28 +139,10 @@ impl Batch {
     }
 }
 
-/// `iif … meta nfproto ipv4 ip daddr … meta l4proto …`
-fn to_address(ifindex: u32, address: [u8; 4], protocol: u8) -> Vec<Vec<u8>> {
-    const META_IIF: u32 = 4;
-    const META_NFPROTO: u32 = 15;
-    const META_L4PROTO: u32 = 16;
-    const IPV4_DESTINATION: (u32, u32) = (16, 4);
-    vec![
-        meta(META_IIF),
-        equals(&ifindex.to_ne_bytes()),
-        meta(META_NFPROTO),
-        equals(&[libc::NFPROTO_IPV4 as u8]),
-        payload(IPV4_DESTINATION),
-        equals(&address),
-        meta(META_L4PROTO),
-        equals(&[protocol]),
-    ]
-}
-
 /// Goes on with the rule only when the kernel finds a socket for the packet. The value that is stored
 /// (whether it is transparent) does not matter; unlike the others it exists for sockets that are only
 /// opening or closing, too.
-fn socket_exists() -> Vec<u8> {
+pub(super) fn socket_exists() -> Vec<u8> {
     const KEY: u16 = 1;
     const DREG: u16 = 2;
     const TRANSPARENT: u32 = 0;
@@ -205,7 +152,7 @@ fn socket_exists() -> Vec<u8> {
     )
 }
 
-fn meta(key: u32) -> Vec<u8> {
+pub(super) fn meta(key: u32) -> Vec<u8> {
     const DREG: u16 = 1;
     const KEY: u16 = 2;
     expression(
@@ -214,7 +161,7 @@ fn meta(key: u32) -> Vec<u8> {
     )
 }
 
-fn payload((offset, length): (u32, u32)) -> Vec<u8> {
+pub(super) fn payload((offset, length): (u32, u32)) -> Vec<u8> {
     const DREG: u16 = 1;
     const BASE: u16 = 2;
     const OFFSET: u16 = 3;
@@ -229,7 +176,7 @@ fn payload((offset, length): (u32, u32)) -> Vec<u8> {
     expression("payload", &data.concat())
 }
 
-fn equals(value: &[u8]) -> Vec<u8> {
+pub(super) fn equals(value: &[u8]) -> Vec<u8> {
     const SREG: u16 = 1;
     const OPERATION: u16 = 2;
     const DATA: u16 = 3;
@@ -243,7 +190,26 @@ fn equals(value: &[u8]) -> Vec<u8> {
     expression("cmp", &data.concat())
 }
 
-fn verdict(code: u32) -> Vec<u8> {
+/// Leaves of what was loaded the bits of a mask.
+pub(super) fn bitwise_and(mask: &[u8; 4]) -> Vec<u8> {
+    const SREG: u16 = 1;
+    const DREG: u16 = 2;
+    const LENGTH: u16 = 3;
+    const MASK: u16 = 4;
+    const XOR: u16 = 5;
+    const VALUE: u16 = 1;
+    let value = |kind: u16, bytes: &[u8]| attribute(kind | NESTED, &attribute(VALUE, bytes));
+    let data = [
+        number(SREG, NFT_REG32_00),
+        number(DREG, NFT_REG32_00),
+        number(LENGTH, 4),
+        value(MASK, mask),
+        value(XOR, &[0; 4]),
+    ];
+    expression("bitwise", &data.concat())
+}
+
+pub(super) fn verdict(code: u32) -> Vec<u8> {
     const DREG: u16 = 1;
     const DATA: u16 = 2;
     const DATA_VERDICT: u16 = 2;
@@ -274,7 +240,7 @@ fn number(kind: u16, value: u32) -> Vec<u8> {
 }
 
 /// Waits until every message is acknowledged; the first refusal is the answer.
-fn acknowledged(socket: &Socket, mut expected: usize) -> io::Result<()> {
+pub(super) fn acknowledged(socket: &Socket, mut expected: usize) -> io::Result<()> {
     const NLMSG_ERROR: u16 = 2;
     while expected > 0 {
         let (bytes, _) = socket.recv_from_full()?;
