@@ -81,6 +81,8 @@ const SUCCESSION: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 /// How long an engine may be silent before it is looked whether one runs at all.
 const GLANCE: Duration = Duration::from_millis(300);
+/// How long one that runs may be silent before whoever waits is told.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What has come of saying hello.
 enum Greeting {
@@ -125,19 +127,12 @@ impl Client {
     }
 
     fn greet_until_answered(paused: Paused) -> Result<Option<Self>, Failure> {
-        let end = Instant::now() + SUCCESSION;
-        let mut patience = GLANCE;
+        let (mut patience, mut end) = (GLANCE, Instant::now() + SUCCESSION);
         loop {
             match Self::greet(patience)? {
                 Greeting::Silent => {
-                    patience = Request::Hello.patience();
-                    match Pause::read(&runtime_directory().join(PAUSE)) {
-                        Some(pause) if paused == Paused::Fail => {
-                            return Err(Failure(pause.to_string()));
-                        }
-                        Some(pause) => eprintln!("pontoon: {pause}"),
-                        None => {}
-                    }
+                    patience = explain_silence(patience, paused)?;
+                    end = Instant::now() + patience + SUCCESSION;
                 }
                 Greeting::Answered(client) => return Ok(Some(client)),
                 Greeting::Nobody => return Ok(None),
@@ -159,7 +154,7 @@ impl Client {
             Ok((_, None)) => Ok(Greeting::Gone),
             Err(error) if is_absent(&error) => Ok(Greeting::Nobody),
             Err(error) if is_gone(&error) => Ok(Greeting::Gone),
-            Err(error) if patience == GLANCE && error.kind() == io::ErrorKind::TimedOut => {
+            Err(error) if is_late(&error) && patience < Request::Hello.patience() => {
                 Ok(Greeting::Silent)
             }
             Err(error) => Err(Failure::own(&crate::directory(), error)),
@@ -210,6 +205,21 @@ impl Client {
             answer => answer.map_err(|error| Failure::own("the engine does not answer", error)),
         }
     }
+}
+
+/// Says why nobody has answered for so long, if that is known or it was long. Returns how long to wait next.
+fn explain_silence(waited: Duration, paused: Paused) -> Result<Duration, Failure> {
+    match Pause::read(&runtime_directory().join(PAUSE)) {
+        Some(pause) if paused == Paused::Fail => return Err(Failure(pause.to_string())),
+        Some(pause) => eprintln!("pontoon: {pause}"),
+        None if waited < SILENCE => return Ok(SILENCE),
+        None => eprintln!("pontoon: the engine does not answer yet; it is waited for"),
+    }
+    Ok(Request::Hello.patience())
+}
+
+fn is_late(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }
 
 fn is_absent(error: &io::Error) -> bool {

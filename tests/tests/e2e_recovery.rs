@@ -2,6 +2,7 @@
 //! (FLT-02, FLT-11, FLT-19).
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,20 @@ pontoon_tests::namespace_tests! {
         assert!(sh("ss -Hlnt").contains(":8080 "));
         run_pontoon("unpublish a 8080:80");
         assert!(!sh("ss -Hlnt").contains(":8080 "));
+    }
+
+    fn flt_11_who_asks_an_engine_that_stands_still_is_told {
+        run_pontoon("run -d --name a -- sleep 600");
+        let engine = engine();
+        sh(&format!("kill -STOP {engine}"));
+        let mut asks = start("ps --json");
+        let mut told = String::new();
+        let errors = asks.stderr.take().expect("piped");
+        BufReader::new(errors).read_line(&mut told).expect("a line");
+        assert_eq!(told, "pontoon: the engine does not answer yet; it is waited for\n");
+        sh(&format!("kill -CONT {engine}"));
+        let listed = asks.wait_with_output().expect("own child");
+        assert!(listed.status.success() && !listed.stdout.is_empty(), "{listed:?}");
     }
 
     fn containers_of_every_mode_outlive_the_engine {

@@ -16,6 +16,10 @@
 //! | [`control`] | the engine process: clients, operations |
 //! | `journal` | connections where the next engine finds them |
 //! | [`keeper`] | the process that owns the sandbox |
+#![deny(
+    clippy::print_stderr,
+    reason = "it panics when the log's disk is full; `log` does not"
+)]
 
 /// Writes a line to the log: the standard error of keeper and engine. One that cannot be written to, for lack of
 /// room, is no reason to end; `eprintln!` would panic.
