@@ -6,11 +6,13 @@
 //! stay up during the whole run and are measured (`measure`) in alternation (`compare`), so that
 //! a slow minute of the machine falls on all of them. `results` pairs the values of a round,
 //! `budget` judges the ratios, `report` shows them. `outward` does the same for the ways between
-//! a container and its host, where other programs than the kernel are Pontoon's peers.
+//! a container and its host, where other programs than the kernel are Pontoon's peers; `clients`
+//! measures what clients of the API cost.
 
 #![forbid(unsafe_code)]
 
 mod budget;
+mod clients;
 mod compare;
 mod error;
 mod lab;
@@ -34,7 +36,8 @@ use clap::Parser;
 use error::Result;
 use machine::Machine;
 use options::{
-    Command, CompareOptions, MemoryOptions, Options, OutwardMemoryOptions, OutwardOptions,
+    ClientsOptions, Command, CompareOptions, MemoryOptions, Options, OutwardMemoryOptions,
+    OutwardOptions,
 };
 use outward::{OutwardReport, Packages, PeerName, SocketMemory, Surroundings};
 use report::{Report, write_json};
@@ -59,6 +62,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     match &options.command {
         None => compare_systems(&options.compare),
         Some(Command::Memory(options)) => measure_memory(options),
+        Some(Command::Clients(options)) => measure_clients(options),
         Some(Command::Outward(options)) => measure_outward(options),
         Some(Command::OutwardMemory(options)) => weigh_outward(options),
     }
@@ -78,6 +82,16 @@ fn compare_systems(options: &CompareOptions) -> Result<ExitCode> {
 fn measure_memory(options: &MemoryOptions) -> Result<ExitCode> {
     sandbox::enter()?;
     let report = memory::run(options)?;
+    print!("{}", report.render());
+    if let Some(path) = &options.common.json {
+        write_json(path, &report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure_clients(options: &ClientsOptions) -> Result<ExitCode> {
+    sandbox::enter()?;
+    let report = clients::run(options)?;
     print!("{}", report.render());
     if let Some(path) = &options.common.json {
         write_json(path, &report)?;

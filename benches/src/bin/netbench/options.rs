@@ -25,6 +25,8 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Measure memory and attach times of Pontoon with many ports
     Memory(MemoryOptions),
+    /// Measure traffic between two containers alone and beside idle and racing clients of the API
+    Clients(ClientsOptions),
     /// Measure the ways between container and host, beside slirp4netns, pasta, RootlessKit and
     /// docker-proxy
     Outward(OutwardOptions),
@@ -58,6 +60,20 @@ pub(crate) struct MemoryOptions {
     /// Numbers of attached ports to stop at, ascending
     #[arg(long, value_delimiter = ',', default_values_t = [2, 100, 1000])]
     pub(crate) ports: Vec<u16>,
+    /// Where results go.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// Options of the measurements beside clients.
+#[derive(Debug, Args)]
+pub(crate) struct ClientsOptions {
+    /// Rounds; each measures everything once, every other one in opposite order
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Seconds per measurement
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
     /// Where results go.
     #[command(flatten)]
     pub(crate) common: CommonOptions,

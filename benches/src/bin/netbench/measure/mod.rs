@@ -92,6 +92,8 @@ pub(crate) enum Metric {
     Connections,
     /// Processor time of the carrying process, percent of one processor.
     Processor,
+    /// Requests of the API answered per second.
+    Requests,
 }
 
 /// One value of a measurement.
@@ -194,6 +196,7 @@ impl Metric {
             Self::P99 => "p99 µs",
             Self::Connections => "connections/s",
             Self::Processor => "engine CPU %",
+            Self::Requests => "requests/s",
         }
     }
 
@@ -203,7 +206,7 @@ impl Metric {
             Self::Throughput | Self::Received | Self::Median | Self::P99 | Self::Connections => {
                 true
             }
-            Self::Retransmits | Self::Sent | Self::Processor => false,
+            Self::Retransmits | Self::Sent | Self::Processor | Self::Requests => false,
         }
     }
 }

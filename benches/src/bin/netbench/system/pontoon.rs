@@ -111,6 +111,11 @@ impl Engine {
             .env(name, runtime_dir))
     }
 
+    /// Where its API is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime_dir.join("pontoon/api.sock")
+    }
+
     /// The variable by which `pontoon` finds this engine, and its value.
     pub(crate) fn environment(&self) -> (&'static str, String) {
         ("XDG_RUNTIME_DIR", self.runtime_dir.display().to_string())
