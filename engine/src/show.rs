@@ -1,6 +1,8 @@
 //! Snapshots of the tables, for `fdb`, `arp`, `flows` and `stats`.
 
-use pontoon_nat::{Direction, Refusal};
+use core::ops::Range;
+
+use pontoon_nat::{Direction, FlowView, Refusal};
 use pontoon_packet::{Timestamp, parse::protocol};
 
 use crate::config::PortId;
@@ -50,26 +52,14 @@ impl Datapath {
 
     /// Every tracked connection.
     pub fn flows(&self, now: Timestamp) -> Vec<FlowEntry> {
-        self.nat
-            .flows(now)
-            .map(|flow| {
-                let traffic = |direction: Direction| {
-                    let counts = flow.traffic[direction as usize];
-                    [counts.packets, counts.bytes]
-                };
-                FlowEntry {
-                    protocol: protocol_name(flow.original.protocol),
-                    state: flow.state.to_owned(),
-                    original: [flow.original.src.to_string(), flow.original.dst.to_string()],
-                    reply: [flow.reply.src.to_string(), flow.reply.dst.to_string()],
-                    expires: flow.expires_in.as_secs(),
-                    assured: flow.assured,
-                    owner: flow.owner.0,
-                    original_traffic: traffic(Direction::Original),
-                    reply_traffic: traffic(Direction::Reply),
-                }
-            })
-            .collect()
+        self.nat.flows(now).map(FlowEntry::from).collect()
+    }
+
+    /// The tracked connections in a part of the table, so that a listing of many need not hold frames up.
+    /// `None` beyond the table's end.
+    pub fn flows_at(&self, now: Timestamp, places: Range<usize>) -> Option<Vec<FlowView>> {
+        let exists = places.start < self.nat.places();
+        exists.then(|| self.nat.flows_at(now, places).collect())
     }
 
     /// Counters of ports, drops and tables.
@@ -112,6 +102,26 @@ impl Datapath {
     /// The port has something bound to it.
     pub fn has_port(&self, id: PortId) -> bool {
         self.ports.get(id.0 as usize).is_some_and(Option::is_some)
+    }
+}
+
+impl From<FlowView> for FlowEntry {
+    fn from(flow: FlowView) -> Self {
+        let traffic = |direction: Direction| {
+            let counts = flow.traffic[direction as usize];
+            [counts.packets, counts.bytes]
+        };
+        Self {
+            protocol: protocol_name(flow.original.protocol),
+            state: flow.state.to_owned(),
+            original: [flow.original.src.to_string(), flow.original.dst.to_string()],
+            reply: [flow.reply.src.to_string(), flow.reply.dst.to_string()],
+            expires: flow.expires_in.as_secs(),
+            assured: flow.assured,
+            owner: flow.owner.0,
+            original_traffic: traffic(Direction::Original),
+            reply_traffic: traffic(Direction::Reply),
+        }
     }
 }
 

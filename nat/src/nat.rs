@@ -1,6 +1,7 @@
 //! The flow interface: look up, track, admit, translate.
 
 use core::net::IpAddr;
+use core::ops::Range;
 use core::time::Duration;
 
 use pontoon_packet::parse::protocol;
@@ -312,7 +313,18 @@ impl Nat {
 
     /// Every connection.
     pub fn flows(&self, now: Timestamp) -> impl Iterator<Item = FlowView> {
-        self.table.views(now)
+        self.flows_at(now, 0..self.places())
+    }
+
+    /// The connections in a part of the table, for listings that must not hold packets up. One keeps its place
+    /// as long as it lives.
+    pub fn flows_at(&self, now: Timestamp, places: Range<usize>) -> impl Iterator<Item = FlowView> {
+        self.table.views(now, places)
+    }
+
+    /// How many places the table has, taken or free.
+    pub fn places(&self) -> usize {
+        self.table.places()
     }
 
     /// How many connections there are.

@@ -1,5 +1,6 @@
 //! Caps, rates and fairness on the pure core.
 
+use pontoon_engine::view::FlowEntry;
 use pontoon_nat::Limits;
 use pontoon_packet::L4;
 use pontoon_packet::build::Packet;
@@ -145,6 +146,27 @@ fn fragments_that_are_never_completed_cost_only_their_sender() {
         whole.is_empty() && lab.drops("malformed.Udp") == 1,
         "put together, and looked at"
     );
+}
+
+/// A listing in parts, between which frames pass, has what one in one go has.
+#[test]
+fn flows_are_listed_in_parts() {
+    let mut lab = Lab::new();
+    for number in 0..1000 {
+        connect(&mut lab, C1, 20_000 + number);
+        lab.send(C1, &out(C1).udp(1024 + number, 53).build());
+    }
+    lab.pass(std::time::Duration::from_secs(40));
+    let part = |first: usize| lab.datapath.flows_at(lab.now, first..first + 300);
+    let parts: Vec<_> = (0..).step_by(300).map_while(part).collect();
+    assert_eq!(
+        parts.len(),
+        7,
+        "the datagrams' places are looked at as well"
+    );
+    let listed: Vec<_> = parts.into_iter().flatten().map(FlowEntry::from).collect();
+    assert_eq!(listed.len(), 1000);
+    assert_eq!(listed, lab.datapath.flows(lab.now));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod index;
 mod ring;
 mod shares;
 
+use core::ops::Range;
 use core::time::Duration;
 
 use ahash::RandomState;
@@ -227,10 +228,21 @@ impl Table {
         self.wheel.skip_to(u64::from(second(now)));
     }
 
-    pub(crate) fn views(&self, now: Timestamp) -> impl Iterator<Item = FlowView> {
+    /// Places that connections have, or had.
+    pub(crate) fn places(&self) -> usize {
+        self.connections.0.len()
+    }
+
+    /// The connections at some of these places.
+    pub(crate) fn views(
+        &self,
+        now: Timestamp,
+        places: Range<usize>,
+    ) -> impl Iterator<Item = FlowView> {
         let now = second(now);
-        self.connections
-            .0
+        let end = places.end.min(self.places());
+        let part = self.connections.0.get(places.start..end);
+        part.unwrap_or_default()
             .iter()
             .filter(move |c| c.live && c.expires > now)
             .map(move |c| c.view(now))

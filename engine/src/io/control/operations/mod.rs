@@ -274,7 +274,7 @@ impl Control {
             Request::Neighbours => {
                 Reply::Neighbours(self.ask(|w, now| w.datapath().neighbours(now))?)
             }
-            Request::Flows => Reply::Flows(self.ask(|w, now| w.datapath().flows(now))?),
+            Request::Flows => Reply::Flows(self.flows()?),
             Request::Stats => self.stats()?,
             Request::Status => self.status()?,
             Request::Upgrade { program } => self.upgrade(program)?,
