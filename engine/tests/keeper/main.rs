@@ -24,7 +24,7 @@ use pontoon_engine::io::netlink::{Netlink, Watch};
 use engine::Engine;
 use plugs::{
     death, foreign, host_port, host_port_, many_deaths, plug_and_unplug, plug_and_unplug_,
-    start_namespace, taken_name,
+    start_namespace, taken_name, unplug_all,
 };
 use ports::{many_ports, privileged_ports, taken_ports};
 use shortage::{leftovers, leftovers_, short_engine, short_keeper};
@@ -119,6 +119,7 @@ macro_rules! scenarios {
 scenarios! {
     a_namespace_is_plugged_and_unplugged: plug_and_unplug as Ordinary;
     a_namespace_is_plugged_and_unplugged_by_root: plug_and_unplug_ as Administrator;
+    all_namespaces_are_unplugged_at_once: unplug_all as Ordinary;
     a_name_that_is_taken_is_refused_and_leaves_nothing: taken_name as Ordinary;
     a_namespace_of_another_user_namespace_gets_a_socket_of_its_own: foreign as Ordinary;
     a_namespace_without_rights_is_refused_with_the_reason: start_namespace as Ordinary;

@@ -62,6 +62,19 @@ pub(super) fn plug_and_unplug(engine: &Engine) {
     engine.unplug(sandbox, ifindex);
 }
 
+pub(super) fn unplug_all(engine: &Engine) {
+    let targets = [engine.container(), engine.container()];
+    for (target, name) in targets.iter().zip(["p1", "p2"]) {
+        engine.plug(target, spec(name)).unwrap();
+    }
+    for _ in 0..2 {
+        engine.link.request(RequestBody::UnplugAll, &[]).unwrap();
+        for net in targets.iter().chain([&engine.net]) {
+            assert_eq!(engine.names(net), ["lo"]);
+        }
+    }
+}
+
 pub(super) fn taken_name(engine: &Engine) {
     let target = engine.container();
     engine.plug(&target, spec("p1")).unwrap();

@@ -170,6 +170,20 @@ impl Links {
         done
     }
 
+    /// Deletes all interfaces of the sandbox.
+    ///
+    /// # Errors
+    /// It cannot be entered any more.
+    pub(super) fn unplug_all(&mut self) -> io::Result<()> {
+        self.spare.give_up();
+        let done = plug::unplug_all(self.sandbox.inside());
+        self.spare.fill();
+        if done.is_ok() {
+            self.shared.clear();
+        }
+        done
+    }
+
     fn forget(&mut self, id: SandboxId, ifindex: u32) {
         self.foreign.remove(&id);
         if id == SandboxId::SHARED {

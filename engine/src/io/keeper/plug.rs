@@ -249,10 +249,25 @@ fn duplicate(tap: &tun_tap::Iface) -> io::Result<OwnedFd> {
 /// # Errors
 /// The namespace cannot be entered any more.
 pub(super) fn unplug(inside: Inside<'_>, ifindex: u32) -> io::Result<()> {
+    delete(inside, |netlink| netlink.delete(ifindex))
+}
+
+/// Deletes the engine's ends of all pairs that were made there.
+///
+/// # Errors
+/// The namespace cannot be entered any more.
+pub(super) fn unplug_all(inside: Inside<'_>) -> io::Result<()> {
+    delete(inside, Netlink::delete_own)
+}
+
+fn delete(
+    inside: Inside<'_>,
+    what: impl FnOnce(&mut Netlink) -> Result<(), NetlinkError>,
+) -> io::Result<()> {
     let ((), _) = in_child(|| {
         enter(inside)?;
         let mut netlink = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
-        netlink.delete(ifindex).map_err(io::Error::other)?;
+        what(&mut netlink).map_err(io::Error::other)?;
         Ok(((), Vec::new()))
     })?;
     Ok(())

@@ -126,6 +126,8 @@ pub enum RequestBody {
         /// Its index there.
         ifindex: u32,
     },
+    /// Delete the engine's ends of all veth pairs in the sandbox. Reply: [`ReplyBody::Done`].
+    UnplugAll,
     /// Open an interface of the namespace that the keeper was started from. Reply:
     /// [`ReplyBody::Uplink`], with a packet socket.
     OpenUplink {

@@ -83,6 +83,7 @@ impl Keeper {
             RequestBody::EndProcesses => done(leftovers::end_processes(sent(fds.pop())?.as_fd())?),
             RequestBody::EndLeftover { pid, since } => done(leftovers::end_leftover(pid, since)?),
             RequestBody::Unplug { sandbox, ifindex } => done(self.links.unplug(sandbox, ifindex)?),
+            RequestBody::UnplugAll => done(self.links.unplug_all()?),
             RequestBody::OpenUplink { interface } => {
                 let (facts, packet) = self.uplinks.open(&interface, self.privilege)?;
                 Ok((ReplyBody::Uplink(facts), vec![packet]))

@@ -13,6 +13,9 @@ use pontoon_packet::MacAddr;
 use super::message::attribute;
 use super::{Netlink, Result, failed};
 
+/// Group of links (ip-link(8)) that the ends of pairs belong to which lie where they were made.
+const OWN: u32 = 1;
+
 /// What is known of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -53,6 +56,7 @@ impl Netlink {
         peer.attributes
             .push(LinkAttribute::NetNsFd(peer_namespace.as_raw_fd()));
         let mut message = end(here, mtu);
+        message.attributes.push(LinkAttribute::Group(OWN));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -117,6 +121,20 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index;
         let operation = format!("delete link {index}");
+        match self.change(operation, RouteNetlinkMessage::DelLink(message), 0) {
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Takes all veth pairs away that were made here, at once: one by one the kernel waits for each of them.
+    ///
+    /// # Errors
+    /// There is no right to one.
+    pub fn delete_own(&mut self) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(OWN));
+        let operation = "delete all pairs".to_owned();
         match self.change(operation, RouteNetlinkMessage::DelLink(message), 0) {
             Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             other => other,

@@ -237,6 +237,16 @@ impl Control {
         }
     }
 
+    /// Takes away the interfaces of all containers at once: the kernel waits some twenty milliseconds for each
+    /// that goes alone.
+    pub(super) fn unplug_all(&mut self) {
+        let gone = self.keeper.request(RequestBody::UnplugAll, &[]);
+        if gone.is_ok() {
+            self.places
+                .retain(|_, place| place.sandbox != SandboxId::SHARED);
+        }
+    }
+
     pub(super) fn port_at(&self, sandbox: SandboxId, ifindex: u32) -> Option<PortId> {
         let here = |place: &Place| place.sandbox == sandbox && place.ifindex == ifindex;
         self.places

@@ -327,6 +327,7 @@ impl Control {
             return;
         }
         self.end_processes();
+        self.unplug_all();
         let names: Vec<_> = self.state.containers().map(|c| c.name.clone()).collect();
         for name in &names {
             self.detach(name);
