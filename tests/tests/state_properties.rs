@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 use pontoon_engine::control::api::{AttachSpec, EndpointSpec, NetworkSpec};
 use pontoon_engine::control::publish::{self, PublishRange};
-use pontoon_engine::control::state::{Damage, FreePorts, Snapshot, State};
+use pontoon_engine::control::state::{Change, Damage, FreePorts, Snapshot, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -134,6 +134,29 @@ proptest! {
             prop_assert_eq!(take(&mut restored, step, random), take(&mut state, step, random));
         }
         prop_assert_eq!(written(&restored), written(&state));
+    }
+}
+
+proptest! {
+    /// Writing down what has changed now and then says the same as writing everything down.
+    #[test]
+    fn changes_add_up_to_the_whole(steps in vec((step(), any::<bool>()), 0..60)) {
+        let mut state = State::default();
+        let mut known = state.snapshot();
+        for (nth, (step, note)) in steps.iter().enumerate() {
+            take(&mut state, step, nth as u64);
+            if *note {
+                let change = state.change_since(&known);
+                let text = serde_json::to_string(&change).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), change.clone());
+                let before = serde_json::to_value(&known).unwrap();
+                known.apply(change.clone());
+                state.settle();
+                let after = serde_json::to_value(&known).unwrap();
+                prop_assert_eq!(&after, &written(&state));
+                prop_assert_eq!(change.is_empty(), before == after);
+            }
+        }
     }
 }
 

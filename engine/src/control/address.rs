@@ -75,7 +75,7 @@ pub fn parse_subnet(text: &str) -> Result<Ipv4Net, Invalid> {
 ///
 /// Allocation is serial: the next address after the last one given, so that an address that was just
 /// released is not given to somebody else at once. The subnet's first and last addresses are nobody's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allocator {
     subnet: Ipv4Net,

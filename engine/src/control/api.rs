@@ -163,7 +163,7 @@ pub enum RemoveMode {
 }
 
 /// A namespace to plug in.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachSpec {
     /// Its name; generated when it has none.

@@ -29,7 +29,7 @@ pub enum Phase {
 pub struct ContainerNumber(pub u32);
 
 /// A container: a namespace, its places on networks, and perhaps a process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Container {
     /// 64 digits.
@@ -105,7 +105,7 @@ impl State {
             self.release(&container.endpoints);
             return Err(error);
         }
-        Ok(self.containers.entry(name).or_insert(container))
+        Ok(self.containers.add(name, container))
     }
 
     /// Reserves a new container's places, and claims its ports.

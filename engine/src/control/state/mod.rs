@@ -5,6 +5,7 @@
 //! out.
 
 mod addressing;
+mod change;
 mod choice;
 mod containers;
 mod endpoints;
@@ -16,9 +17,11 @@ mod ports;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod tracked;
 
 use std::collections::BTreeMap;
 
+pub use change::{Change, Difference, Keyed};
 pub use choice::{FreePorts, HostPorts, Stopped, Unclaimed};
 pub use containers::{Container, ContainerNumber, Phase};
 pub use endpoints::Endpoint;
@@ -26,6 +29,7 @@ pub use networks::{HostPort, Network, UplinkSpec};
 pub use snapshot::{Damage, SCHEMA, Snapshot};
 
 use crate::config::PortId;
+use tracked::Tracked;
 
 /// The network that containers join when they name none.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -34,7 +38,7 @@ pub const DEFAULT_NETWORK: &str = "bridge";
 #[derive(Clone, Debug, Default)]
 pub struct State {
     networks: BTreeMap<String, Network>,
-    containers: BTreeMap<String, Container>,
+    containers: Tracked<Container>,
     last_network: u32,
     last_container: u32,
     last_port: u32,

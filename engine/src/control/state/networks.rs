@@ -59,7 +59,7 @@ pub enum HostPort {
 }
 
 /// A network.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// 64 digits.

@@ -21,11 +21,11 @@ pub const SCHEMA: u32 = 2;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
-    networks: Vec<Network>,
-    containers: Vec<Container>,
-    last_network: u32,
-    last_container: u32,
-    last_port: u32,
+    pub(super) networks: Vec<Network>,
+    pub(super) containers: Vec<Container>,
+    pub(super) last_network: u32,
+    pub(super) last_container: u32,
+    pub(super) last_port: u32,
 }
 
 /// Why a snapshot is not restored.

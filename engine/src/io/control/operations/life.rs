@@ -20,13 +20,37 @@ impl Control {
     /// Writes down what an engine after this one has to know. Whoever asked for a change is answered
     /// after that.
     pub(in super::super) fn save(&mut self) {
-        if !self.ended {
-            let record = self.record();
-            self.store.write(&record);
+        if self.ended {
+            return;
         }
+        let line = self.store.written().map(|written| {
+            let (places, processes) = (self.seats(), self.first_processes());
+            written.line(&self.state, &places, &processes, self.host_port_numbers())
+        });
+        match line {
+            Some(line) => self.store.append(line),
+            None => {
+                let record = self.record();
+                self.store.replace(record);
+            }
+        }
+        // What could not be written now is written with everything else.
+        self.state.settle();
     }
 
     fn record(&self) -> Record {
+        Record {
+            schema: SCHEMA,
+            generation: 0,
+            keeper: self.lives.keeper.clone(),
+            state: self.state.snapshot(),
+            places: self.seats(),
+            host_ports: self.host_port_numbers(),
+            processes: self.first_processes(),
+        }
+    }
+
+    fn seats(&self) -> Vec<Seat> {
         let mut places: Vec<_> = self.places.iter().collect();
         places.sort_by_key(|(port, _)| port.0);
         let seat = |(port, place): (&PortId, &Place)| Seat {
@@ -34,21 +58,22 @@ impl Control {
             sandbox: place.sandbox,
             ifindex: place.ifindex,
         };
+        places.into_iter().map(seat).collect()
+    }
+
+    fn host_port_numbers(&self) -> Vec<(String, u32)> {
         let hosts = self.host_ports.iter();
-        let mut host_ports: Vec<_> = hosts.map(|(name, port)| (name.clone(), port.0)).collect();
-        host_ports.sort();
-        Record {
-            schema: SCHEMA,
-            keeper: self.lives.keeper.clone(),
-            state: self.state.snapshot(),
-            places: places.into_iter().map(seat).collect(),
-            host_ports,
-            processes: self
-                .state
-                .containers()
-                .filter_map(|container| self.first_process(container))
-                .collect(),
-        }
+        let mut numbers: Vec<_> = hosts.map(|(name, port)| (name.clone(), port.0)).collect();
+        numbers.sort();
+        numbers
+    }
+
+    fn first_processes(&self) -> Vec<FirstProcess> {
+        let held = self.held.keys();
+        let held = held.filter_map(|name| self.state.container(name).ok());
+        let mut all: Vec<_> = held.filter_map(|c| self.first_process(c)).collect();
+        all.sort_by_key(|process| process.pid);
+        all
     }
 
     fn first_process(&self, container: &Container) -> Option<FirstProcess> {
