@@ -97,6 +97,18 @@ class Container:
         datagram = struct.pack("!HHHHH", PORT, PORT, 10, 0, self.number)
         self.wire.send(other.mac + self.mac + b"\x08\0" + ipv4(self.ip, other.ip, 17, datagram))
 
+    def hears(self, data, send):
+        """Sends until it has come; datagrams that are late come in between."""
+        for _ in range(PATIENCE):
+            send()
+            try:
+                while self.door.recv(16) != data:
+                    pass
+                return
+            except BlockingIOError:
+                pass
+        raise AssertionError(f"{data} does not come to {self.address}")
+
     def reaches_gateway(self):
         """Asks for the gateway's hardware address as a kernel does, and pings it."""
         enter(self.ns)
