@@ -20,8 +20,8 @@ while time.monotonic() < end:
             text = client.recv(100)
             assert text == b"served\n", text
             served += 1
-    except ConnectionResetError:
-        # Also of one whose handshake is just over.
+    except (ConnectionResetError, BrokenPipeError):
+        # Also of one whose handshake is just over, or (the latter, even in connect) after the server's end.
         reset += 1
     longest = max(longest, time.monotonic() - begin)
     time.sleep(0.002)
