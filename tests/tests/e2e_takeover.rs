@@ -171,4 +171,24 @@ pontoon_tests::laboratory_tests! { |lab|
         wait_for(|| lab.try_run("c1", "ping -c1 -W1 192.0.2.254").status.success(), "the way out");
         lab.expect_this_engine();
     }
+
+    /// One whose addresses have become the network's own while no engine ran is no way out until they have not.
+    fn an_uplink_with_the_network_s_own_addresses_stops_no_engine {
+        // Two that die at once give the keeper time to see the address.
+        sleep(LONG_ENOUGH);
+        kill_engine();
+        let second = engine();
+        sh(&format!("kill -9 {second}"));
+        sh("ip addr add 172.18.0.200/24 dev up0");
+        wait_for(|| engine() != second, "another engine");
+        wait_for(|| try_sh(&format!("{} status", environment())).status.success(), "an engine that serves");
+        lab.run("c1", "ping -c1 -W10 172.18.0.3");
+        let log = fs::read_to_string("/run/user/pontoon/engine.log").expect("the engine's log");
+        assert!(log.contains("network net has no way out, dev:up0 cannot be had"), "{log}");
+        sh("ip addr del 172.18.0.200/24 dev up0");
+        sleep(LONG_ENOUGH);
+        kill_engine();
+        lab.run("c1", "ping -c1 -W10 192.0.2.254");
+        lab.expect_this_engine();
+    }
 }

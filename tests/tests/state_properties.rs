@@ -47,15 +47,8 @@ fn container(name: u8, network: u8, ip: Option<u8>) -> AttachSpec {
             ip: ip.map(|last| [10, 0, network, last].into()),
             ..EndpointSpec::default()
         }],
-        publish: Vec::new(),
         command: "command".to_owned(),
-        pid: None,
-        monitor: None,
-        remove: false,
-        unguarded: false,
-        naming: Default::default(),
-        labels: Default::default(),
-        mode: Default::default(),
+        ..AttachSpec::default()
     }
 }
 

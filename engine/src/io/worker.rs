@@ -158,18 +158,22 @@ impl Worker {
 
     /// Takes up the flows of an engine before, and writes down from now on what there is. Says how many
     /// were taken up.
-    pub(super) fn resume(&mut self, flows: &[Resumable], journal: Journal) -> usize {
+    pub(super) fn resume(
+        &mut self,
+        now: Timestamp,
+        flows: &[Resumable],
+        journal: Journal,
+    ) -> usize {
         self.journal = Some(journal);
-        let now = self.now();
         self.datapath.resume(now, flows.iter())
     }
 
     /// Every container that there is has been connected: ends what belongs to none, and makes those
     /// speak that have lost the other end of a relayed connection.
-    pub(super) fn end_what_is_lost(&mut self, flows: &[Resumable]) {
+    pub(super) fn end_what_is_lost(&mut self, relayed: &[Resumable]) {
         let Self { wire, datapath, .. } = self;
         datapath.end_orphans();
-        for flow in flows.iter().filter(|flow| flow.relayed) {
+        for flow in relayed {
             wire.send(|outbox| datapath.probe(flow, outbox));
         }
     }

@@ -14,19 +14,11 @@ use crate::control::publish::{self, PublishSpec};
 fn spec(name: &str) -> AttachSpec {
     AttachSpec {
         name: Some(name.to_owned()),
-        mode: NetworkMode::Own,
         networks: vec![EndpointSpec {
             network: DEFAULT_NETWORK.to_owned(),
             ..EndpointSpec::default()
         }],
-        publish: Vec::new(),
-        command: String::new(),
-        pid: None,
-        monitor: None,
-        remove: false,
-        unguarded: false,
-        naming: Default::default(),
-        labels: Default::default(),
+        ..AttachSpec::default()
     }
 }
 

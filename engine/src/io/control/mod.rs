@@ -28,7 +28,7 @@ mod watchers;
 use std::fs;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -39,7 +39,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::alarm::Counts;
 use super::fdpass::Channel;
-use super::keeper::protocol::{Event, Key, RequestBody};
+use super::keeper::protocol::{Event, Key};
 use super::keeper::{ENGINE_FD, KeeperLink};
 use crate::control::api::{Answer, Request};
 use crate::control::state::ContainerNumber;
@@ -202,16 +202,12 @@ fn have(
     key: Key,
     make: impl FnOnce() -> io::Result<OwnedFd>,
 ) -> io::Result<OwnedFd> {
-    let (_, fds) = keeper
-        .request(RequestBody::Fetch(key), &[])
-        .map_err(io::Error::other)?;
-    if let Some(fd) = fds.into_iter().next() {
+    let kept = keeper.fetch(key).map_err(io::Error::other)?;
+    if let Some(fd) = kept.into_iter().next() {
         return Ok(fd);
     }
     let fd = make()?;
-    keeper
-        .request(RequestBody::Keep(key), &[fd.as_fd()])
-        .map_err(io::Error::other)?;
+    keeper.keep(key, &[&fd]).map_err(io::Error::other)?;
     Ok(fd)
 }
 

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::protocol::{Event, FromKeeper, ReplyBody, Request, RequestBody};
+use super::protocol::{Event, FromKeeper, Key, ReplyBody, Request, RequestBody};
 use crate::io::fdpass::Channel;
 
 /// How long the keeper may take: it forks a child and talks to the kernel.
@@ -97,6 +97,30 @@ impl KeeperLink {
         answer
             .recv_timeout(TIMEOUT)
             .unwrap_or_else(|_| self.give_up(request, &answer))
+    }
+
+    /// Has the keeper keep duplicates of descriptors for an engine after this one.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
+    pub fn keep(&self, key: Key, fds: &[&impl AsFd]) -> Result<(), KeeperError> {
+        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+        self.request(RequestBody::Keep(key), &fds).map(drop)
+    }
+
+    /// What the keeper keeps by a name; nothing where nobody has given it any.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
+    pub fn fetch(&self, key: Key) -> Result<Vec<OwnedFd>, KeeperError> {
+        let (_, fds) = self.request(RequestBody::Fetch(key), &[])?;
+        Ok(fds)
+    }
+
+    /// Has it keep them no longer.
+    pub fn let_go(&self, key: Key) {
+        // A keeper that is gone keeps nothing.
+        let _ = self.request(RequestBody::LetGo(key), &[]);
     }
 
     /// Waits no longer, unless the answer has come meanwhile.

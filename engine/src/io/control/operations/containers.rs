@@ -219,9 +219,7 @@ impl Control {
         if let Some(tap) = self.taps.remove(&port) {
             // The interface goes with its last descriptor.
             let _ = self.worker.call(move |w, _| w.remove_socket(tap));
-            let _ = self
-                .keeper
-                .request(RequestBody::LetGo(Key::Tap(port.0)), &[]);
+            self.keeper.let_go(Key::Tap(port.0));
         }
         let Some(Place { sandbox, ifindex }) = self.places.remove(&port) else {
             return;

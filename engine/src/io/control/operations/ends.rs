@@ -40,21 +40,18 @@ impl Control {
     /// Holds on to a container's first process and namespace until it has ended.
     pub(super) fn hold(&mut self, container: &Container, held: Held) -> Outcome<()> {
         let number = container.number.0;
-        self.keep(Key::Processes(number), &[&held.process, &held.monitor])?;
+        let processes = [&held.process, &held.monitor];
+        let kept = self.keeper.keep(Key::Processes(number), &processes);
+        kept.map_err(broken)?;
         let namespaces = [
             (Key::Net(number), &held.net),
             (Key::Mount(number), &held.mount),
         ];
         for (key, namespace) in namespaces {
-            self.keep(key, &namespace.iter().collect::<Vec<_>>())?;
+            let namespace: Vec<_> = namespace.iter().collect();
+            self.keeper.keep(key, &namespace).map_err(broken)?;
         }
         self.watch_over(container, held)
-    }
-
-    fn keep(&self, key: Key, fds: &[&impl AsFd]) -> Outcome<()> {
-        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-        let kept = self.keeper.request(RequestBody::Keep(key), &fds);
-        kept.map(drop).map_err(broken)
     }
 
     /// The same without giving it to the keeper, which has it.
@@ -73,8 +70,7 @@ impl Control {
             self.watch.remove(&held.monitor);
             let number = container.number.0;
             for key in [Key::Processes(number), Key::Net(number), Key::Mount(number)] {
-                // A keeper that is gone keeps nothing.
-                let _ = self.keeper.request(RequestBody::LetGo(key), &[]);
+                self.keeper.let_go(key);
             }
         }
     }

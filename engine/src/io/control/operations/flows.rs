@@ -6,12 +6,12 @@ use pontoon_nat::Resumable;
 
 use super::{Control, Outcome, broken};
 use crate::io::journal::Journal;
-use crate::io::keeper::protocol::{Key, RequestBody};
+use crate::io::keeper::protocol::Key;
 
 /// From the moment at which flows are taken up until clients are served.
 pub(super) struct Left {
-    /// What an engine before has had.
-    flows: Vec<Resumable>,
+    /// Connections of the engine before that ended at its sockets.
+    relayed: Vec<Resumable>,
     /// Where it is written down from now on. An engine that dies before it serves leaves the old one.
     journal: OwnedFd,
 }
@@ -28,14 +28,15 @@ impl Control {
         });
         let journal = Journal::new().map_err(broken)?;
         let file = journal.as_fd().try_clone_to_owned().map_err(broken)?;
-        let there = flows.clone();
-        let resumed = self.ask(move |w, _| w.resume(&there, journal))?;
-        if !flows.is_empty() {
-            let translated = flows.iter().filter(|flow| !flow.relayed).count();
-            log!("{resumed} of {translated} translated flows go on");
+        let (relayed, translated): (Vec<_>, Vec<_>) =
+            flows.into_iter().partition(|flow| flow.relayed);
+        let there = translated.len();
+        let resumed = self.ask(move |w, now| w.resume(now, &translated, journal))?;
+        if there > 0 {
+            log!("{resumed} of {there} translated flows go on");
         }
         self.left = Some(Left {
-            flows,
+            relayed,
             journal: file,
         });
         Ok(())
@@ -43,12 +44,11 @@ impl Control {
 
     /// Every container that there is has been connected.
     pub(super) fn leave_flows(&mut self) -> Outcome<()> {
-        let Some(Left { flows, journal }) = self.left.take() else {
+        let Some(Left { relayed, journal }) = self.left.take() else {
             return Ok(());
         };
-        self.ask(move |w, _| w.end_what_is_lost(&flows))?;
-        let kept = RequestBody::Keep(Key::Journal);
-        let told = self.keeper.request(kept, &[journal.as_fd()]);
-        told.map(drop).map_err(broken)
+        self.ask(move |w, _| w.end_what_is_lost(&relayed))?;
+        let kept = self.keeper.keep(Key::Journal, &[&journal]);
+        kept.map_err(broken)
     }
 }

@@ -116,7 +116,7 @@ impl Control {
             let UplinkSpec::Device(interface) = &network.uplink else {
                 return Err(error);
             };
-            // As for everybody whose uplink goes while the engine runs.
+            // Its addresses may be the network's own by now: nobody else is to go without an engine for that.
             let name = &network.name;
             log!("network {name} has no way out, dev:{interface} cannot be had: {error}");
             let mut closed = network.clone();
@@ -211,11 +211,7 @@ impl Control {
     }
 
     pub(super) fn fetch(&self, key: Key) -> Outcome<Vec<OwnedFd>> {
-        let (_, fds) = self
-            .keeper
-            .request(RequestBody::Fetch(key), &[])
-            .map_err(broken)?;
-        Ok(fds)
+        self.keeper.fetch(key).map_err(broken)
     }
 
     /// Ends what runs in containers of another keeper's, which has been killed together with its engine.

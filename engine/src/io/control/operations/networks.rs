@@ -1,7 +1,6 @@
 //! Networks, and the host's place on them.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 
 use ipnet::IpNet;
 
@@ -135,10 +134,8 @@ impl Control {
         let request = RequestBody::PlugHostTap(host_plug(network)?);
         let (_, fds) = self.keeper.request(request, &[]).map_err(broken)?;
         let tap = fds.into_iter().next().ok_or_else(unexpected)?;
-        let request = RequestBody::Keep(Key::Tap(port.0));
-        self.keeper
-            .request(request, &[tap.as_fd()])
-            .map_err(broken)?;
+        let kept = self.keeper.keep(Key::Tap(port.0), &[&tap]);
+        kept.map_err(broken)?;
         let socket = self.ask(|w, _| w.add_tap(tap))?.map_err(broken)?;
         self.taps.insert(port, socket);
         self.connect_host(network, port, socket, TAP_INDEX)
