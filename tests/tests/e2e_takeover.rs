@@ -116,6 +116,31 @@ pontoon_tests::laboratory_tests! { |lab|
         lab.expect_this_engine();
     }
 
+    /// A container that went while no engine ran has taken its flows with it: whoever gets its address gets none of
+    /// what they would have brought.
+    fn flt_01_flows_of_a_container_that_has_gone_lead_nowhere {
+        lab.wire(r#"
+            inner, outer = udp_socket("c1", ("", 5000)), udp_socket("ext", ("198.51.100.10", 7000))
+            inner.sendto(b"hello", ("198.51.100.10", 7000))
+            assert outer.recvfrom(100) == (b"hello", (EXTERNAL, 5000))
+            outer.sendto(b"answer", (EXTERNAL, 5000)); assert inner.recv(100) == b"answer"
+        "#);
+        sleep(LONG_ENOUGH);
+        kill_engine();
+        let second = engine();
+        sh(&format!("kill -9 {second} && ip netns del c1"));
+        wait_for(|| engine() != second, "another engine");
+        wait_for(|| try_sh(&format!("{} status", environment())).status.success(), "an engine that serves");
+        sh("ip netns add c1 && ip -n c1 link set lo up");
+        lab.attach("c1", 2, "");
+        lab.wire(r#"
+            inner, outer = Port("c1"), udp_socket("ext", ("198.51.100.10", 7000))
+            outer.sendto(b"late", (EXTERNAL, 5000))
+            assert inner.hear(b"late", 0) == [] and flows(":7000") == []
+        "#);
+        lab.expect_this_engine();
+    }
+
     /// Streams over the bridge, outward, back, and to a published port, and a client after the other, while
     /// twenty engines die.
     fn flt_01_twenty_engines_die_under_load {
