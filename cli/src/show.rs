@@ -128,13 +128,14 @@ fn flow_line(flow: &FlowEntry) -> String {
         ""
     };
     let assured = if flow.assured { " [ASSURED]" } else { "" };
+    let offload = if flow.offload { " [OFFLOAD]" } else { "" };
     let state = if flow.state.is_empty() {
         String::new()
     } else {
         format!("{} ", flow.state)
     };
     format!(
-        "{:<6} {} {state}{original}{unreplied} {reply}{assured}",
+        "{:<6} {} {state}{original}{unreplied} {reply}{assured}{offload}",
         flow.protocol, flow.expires
     )
 }

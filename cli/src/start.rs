@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_engine::control::api::{Reply, Request, StatusView};
 use pontoon_engine::io::control::transport::runtime_directory;
-use pontoon_engine::io::control::{End, Stay, make_private};
+use pontoon_engine::io::control::{End, Offload, Stay, make_private};
 use pontoon_engine::io::keeper::{PAUSE, Program, START_AGAIN, protocol};
 use pontoon_engine::io::process::missing;
 
@@ -197,11 +197,19 @@ fn raise_file_limit() -> Result<(), Failure> {
 pub(crate) fn engine(leave: bool) -> Result<u8, Failure> {
     give_up_rights()?;
     let stay = if leave { Stay::WhileUsed } else { Stay::Always };
-    match pontoon_engine::io::control::run(&runtime_directory(), stay) {
+    match pontoon_engine::io::control::run(&runtime_directory(), stay, offload()) {
         Ok(End::InOrder) => Ok(0),
         Ok(End::ForAnother) => Ok(START_AGAIN),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(RUNS_ALREADY),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the kernel carries flows: unless `PONTOON_OFFLOAD` is `off`.
+fn offload() -> Offload {
+    match std::env::var("PONTOON_OFFLOAD").as_deref() {
+        Ok("off") => Offload::Off,
+        _ => Offload::Auto,
     }
 }
 

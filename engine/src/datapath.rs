@@ -11,6 +11,7 @@ use pontoon_nat::{ConnId, Limits, Nat, Profile, Reassembler};
 use pontoon_packet::{Facts, Frame, Ip, L3, MacAddr, Offload, Timestamp, arp, parse};
 use pontoon_switch::{Forward, Guard, Switch};
 
+use crate::carried::{Carrying, Reach};
 use crate::config::{AddressOwner, NetworkConfig, NetworkId, PortConfig, PortId};
 use crate::config::{UplinkConfig, UplinkId};
 use crate::counters::Counters;
@@ -75,6 +76,7 @@ pub(crate) struct Port {
     pub(crate) guard: Option<Guard>,
     pub(crate) mtu: u16,
     pub(crate) counters: PortCounters,
+    pub(crate) reach: Reach,
 }
 
 /// Everything between the ports: bridges, gateways, routes, connections.
@@ -91,6 +93,7 @@ pub struct Datapath {
     pub(crate) reassembler: Reassembler,
     pub(crate) icmp_limiter: IcmpLimiter,
     pub(crate) cache: FlowCache,
+    pub(crate) carrying: Option<Carrying>,
     pub(crate) counters: Counters,
     pub(crate) next_ipv4_id: u16,
 }
@@ -109,6 +112,7 @@ impl Datapath {
             reassembler: Reassembler::new(limits, seeds.0),
             icmp_limiter: IcmpLimiter::new(seeds.hasher(), seeds.0[0]),
             cache: FlowCache::new(seeds.hasher()),
+            carrying: None,
             counters: Counters::new(seeds.hasher()),
             next_ipv4_id: seeds.0[1] as u16,
         }
@@ -185,10 +189,16 @@ impl Datapath {
         let moves = network.switch.moves();
         let forward = network.switch.forward(now, ingress, facts);
         if network.switch.moves() != moves {
-            self.cache.bump_epoch();
+            self.begin_epoch();
         }
         match forward {
-            Forward::Unicast(port) => self.send(port, frame, out),
+            Forward::Unicast(port) => {
+                self.send(port, frame, out)?;
+                if self.is_looked_at() {
+                    self.look_at_bridged(now, ingress, port, facts);
+                }
+                Ok(())
+            }
             Forward::Flood => {
                 self.flood(id, ingress, frame, out);
                 Ok(())
@@ -285,7 +295,7 @@ impl Datapath {
         let before = neighbours.mac_of(addr);
         let released = neighbours.confirm(now, addr, packet.sender_mac, learn);
         if neighbours.mac_of(addr) != before {
-            self.cache.bump_epoch();
+            self.begin_epoch();
         }
         for waiting in released {
             self.release(now, interface, packet.sender_mac, waiting, out);

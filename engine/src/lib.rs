@@ -28,6 +28,7 @@
 #![deny(unsafe_code)]
 
 mod ahead;
+pub mod carried;
 pub mod config;
 pub mod control;
 mod counters;

@@ -120,10 +120,12 @@ impl Datapath {
             .copied()
             .map(InterfaceId::Uplink)
             .collect();
+        let mut aged = false;
         for network in self.networks.values_mut() {
-            if network.switch.handle_timeout(now) {
-                self.cache.bump_epoch();
-            }
+            aged |= network.switch.handle_timeout(now);
+        }
+        if aged {
+            self.begin_epoch();
         }
         for interface in networks.into_iter().chain(uplinks) {
             let mut events = Vec::new();

@@ -45,7 +45,7 @@ impl Datapath {
         let ports = &self.ports;
         let is_there = |owner: Owner| matches!(ports.get(owner.0 as usize), Some(Some(_)));
         self.nat.end_orphans(is_there);
-        self.cache.bump_epoch();
+        self.begin_epoch();
     }
 
     /// Makes the container's end of a connection speak whose other end is gone: by a segment outside of

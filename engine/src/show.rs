@@ -72,6 +72,7 @@ impl Datapath {
             .collect();
         let mut counters = self.counters.named();
         counters.extend(self.nat.counters());
+        counters.extend(self.carried_counters());
         let learned: usize = self.networks.values().map(|n| n.switch.learned()).sum();
         let moves: u64 = self.networks.values().map(|n| n.switch.moves()).sum();
         counters.push(("fdb.learned".to_owned(), learned as u64));
@@ -118,6 +119,7 @@ impl From<FlowView> for FlowEntry {
             reply: [flow.reply.src.to_string(), flow.reply.dst.to_string()],
             expires: flow.expires_in.as_secs(),
             assured: flow.assured,
+            offload: flow.carried,
             owner: flow.owner.0,
             original_traffic: traffic(Direction::Original),
             reply_traffic: traffic(Direction::Reply),

@@ -56,6 +56,8 @@ pub struct FlowEntry {
     pub expires: u64,
     /// Both directions have been seen.
     pub assured: bool,
+    /// The kernel carries it, in one direction at least.
+    pub offload: bool,
     /// Port whose share it counts to.
     pub owner: u32,
     /// Packets and bytes in the original direction.
@@ -77,6 +79,22 @@ pub struct PortCounters {
     pub tx_bytes: u64,
     /// Frames received from the port and dropped, for any reason.
     pub dropped: u64,
+}
+
+impl PortCounters {
+    /// So many datagrams were carried by the kernel, from the port or to it.
+    pub(crate) const fn carried(&mut self, sent: bool, packets: u64, bytes: u64) {
+        /// Bytes of an Ethernet header.
+        const ETHERNET: u64 = 14;
+        let bytes = bytes + packets * ETHERNET;
+        if sent {
+            self.rx_frames += packets;
+            self.rx_bytes += bytes;
+        } else {
+            self.tx_frames += packets;
+            self.tx_bytes += bytes;
+        }
+    }
 }
 
 /// Counters of the whole datapath.

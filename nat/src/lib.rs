@@ -20,6 +20,7 @@
 //! Every table is bounded ([`Limits`]), ages ([`Profile`]) and evicts as its type says.
 #![forbid(unsafe_code)]
 
+mod carried;
 mod compact;
 mod icmp_error;
 mod nat;

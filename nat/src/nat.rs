@@ -5,8 +5,9 @@ use core::ops::Range;
 use core::time::Duration;
 
 use pontoon_packet::parse::protocol;
+use pontoon_packet::parse::tcp_flags::RST;
 use pontoon_packet::rewrite::Translation;
-use pontoon_packet::{Endpoint, Frame, Ip, Timestamp};
+use pontoon_packet::{Endpoint, Frame, Ip, L4, Timestamp};
 
 use crate::compact::Tuples;
 use crate::publish::PublishedPorts;
@@ -147,6 +148,13 @@ impl Nat {
             self.table.make_room_for_handshake(connection.owner)?;
         }
         let connection = self.table.get_mut(id).ok_or(Refusal::Clash)?;
+        if connection.carried {
+            connection.tcp = Tracker::in_the_middle(connection.tcp.state);
+            if matches!(ip.l4, L4::Tcp(header) if header.flags & RST != 0) {
+                self.doubt(now, id);
+                return Ok(());
+            }
+        }
         let before = connection.tcp.state;
         let mut fit = Fit::Counts;
         if ip.protocol == protocol::TCP {
@@ -187,6 +195,17 @@ impl Nat {
                 .count_half_open(owner, if half_open { 1 } else { -1 });
         }
         Ok(())
+    }
+
+    /// A reset that may be forged: unless both sides are heard again, the connection ends soon, and before others.
+    fn doubt(&mut self, now: Timestamp, id: ConnId) {
+        let profile = self.profile;
+        if let Some(connection) = self.table.get_mut(id) {
+            connection.replied = false;
+            connection.expires = deadline(now, timeout(&profile, connection));
+            self.table.hasten(id.slot);
+            self.table.unassure(id.slot);
+        }
     }
 
     /// The new ends of datagrams of that direction.

@@ -138,6 +138,15 @@ pub struct Ip {
 }
 
 impl Ip {
+    /// Source and destination port, of TCP and UDP.
+    pub const fn ports(&self) -> Option<(u16, u16)> {
+        match &self.l4 {
+            L4::Tcp(header) => Some((header.src_port, header.dst_port)),
+            L4::Udp(header) => Some((header.src_port, header.dst_port)),
+            L4::Icmp(_) | L4::Fragment | L4::Other => None,
+        }
+    }
+
     /// Offset of the transport header in the frame.
     pub const fn l4_start(&self) -> usize {
         self.start as usize + self.header_len as usize

@@ -11,7 +11,8 @@
 //! | [`wire`] | ports ↔ sockets, batches |
 //! | [`worker`] | the thread that owns the datapath |
 //! | `user` | the user uplink: host sockets of containers' connections |
-//! | [`netlink`], `shield` | rtnetlink and nf_tables |
+//! | [`netlink`], `nftables` | rtnetlink and nf_tables |
+//! | `shield` | keeps the kernel quiet on an uplink |
 //! | [`namespace`], [`fdpass`] | children inside namespaces, messages with descriptors |
 //! | [`control`] | the engine process: clients, operations |
 //! | `journal` | connections where the next engine finds them |
@@ -31,6 +32,7 @@ macro_rules! log {
 }
 
 mod alarm;
+mod carrier;
 pub mod control;
 mod device;
 pub mod fdpass;
@@ -38,6 +40,7 @@ mod journal;
 pub mod keeper;
 pub mod namespace;
 pub mod netlink;
+mod nftables;
 pub mod packet_socket;
 pub mod process;
 pub mod shared_rings;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::fdpass::Channel;
+use super::nftables::Tables;
 use super::shared_rings::SOCKETS;
 
 /// What the process may do where it stands.
@@ -158,6 +159,8 @@ pub struct Sandbox {
     pub packets: Vec<OwnedFd>,
     /// A netlink socket of `net` that watches its links.
     pub watch: OwnedFd,
+    /// A socket that speaks to the nf_tables of `net`, where the kernel has them.
+    pub tables: Option<OwnedFd>,
 }
 
 impl Sandbox {
@@ -166,7 +169,7 @@ impl Sandbox {
     /// # Errors
     /// User namespaces are not allowed, or the kernel refuses one of the sockets.
     pub fn make(privilege: Privilege) -> io::Result<Self> {
-        let ((), fds) = in_child(|| {
+        let (has_tables, fds) = in_child(|| {
             let mut fds = Vec::new();
             if privilege == Privilege::Ordinary {
                 become_root_of_new_user_namespace()?;
@@ -178,12 +181,15 @@ impl Sandbox {
                 fds.push(packet_socket()?);
             }
             fds.push(watch_links()?);
+            let tables = Tables::open().map(Tables::into_fd).ok();
+            let has_tables = tables.is_some();
+            fds.extend(tables);
             if privilege == Privilege::Ordinary {
                 new_network_namespace()?;
                 bring_loopback_up()?;
                 fds.push(File::open("/proc/self/ns/net")?.into());
             }
-            Ok(((), fds))
+            Ok((has_tables, fds))
         })?;
         let mut fds = fds.into_iter();
         let mut next = || {
@@ -198,6 +204,7 @@ impl Sandbox {
         let net = next()?;
         let packets = (0..SOCKETS).map(|_| next()).collect::<Result<_, _>>()?;
         let watch = next()?;
+        let tables = if has_tables { Some(next()?) } else { None };
         let host_net = if privilege == Privilege::Ordinary {
             Some(next()?)
         } else {
@@ -209,6 +216,7 @@ impl Sandbox {
             host_net,
             packets,
             watch,
+            tables,
         })
     }
 

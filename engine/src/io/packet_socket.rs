@@ -61,6 +61,16 @@ impl RingSize {
         slot: 2 << 10,
         blocks: 2,
     };
+    /// 30 slots for super-frames of other protocols than IPv4 in 2 MiB.
+    pub const REST_LARGE: Self = Self {
+        slot: Self::SUPER_FRAME,
+        blocks: 2,
+    };
+    /// 512 slots for other frames of theirs in 1 MiB.
+    pub const REST_SMALL: Self = Self {
+        slot: 2 << 10,
+        blocks: 1,
+    };
     /// 60 slots for super-frames in 4 MiB, for a socket of a single port.
     pub const SINGLE: Self = Self {
         slot: Self::SUPER_FRAME,
@@ -93,6 +103,8 @@ impl RingSize {
 pub enum Binding {
     /// All of its namespace.
     AllInterfaces,
+    /// The same, and IPv4 without a tag only: what is left of it once the kernel has had a look.
+    Ipv4,
     /// The one with this index.
     Interface(u32),
     /// None: the one that it has heard is gone.
@@ -429,11 +441,27 @@ fn unpack<'a>(
 }
 
 pub(super) fn set_option<T>(fd: BorrowedFd<'_>, option: c_int, value: &T) -> io::Result<()> {
+    set_option_at(fd, libc::SOL_PACKET, option, value)
+}
+
+/// Has the kernel pass by what a filter returns 0 for.
+pub(super) fn attach_filter(
+    fd: BorrowedFd<'_>,
+    filter: &mut [libc::sock_filter],
+) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    set_option_at(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+fn set_option_at<T>(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     // SAFETY: pointer and length describe `value`, which the kernel only reads.
     let result = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_PACKET,
+            level,
             option,
             std::ptr::from_ref(value).cast(),
             size_of::<T>() as libc::socklen_t,
@@ -482,12 +510,13 @@ fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
 }
 
 fn bind(fd: &OwnedFd, binding: Binding) -> io::Result<()> {
-    let index = match binding {
-        Binding::AllInterfaces => 0,
-        Binding::Interface(index) => index,
+    let (index, protocol) = match binding {
+        Binding::AllInterfaces => (0, libc::ETH_P_ALL),
+        Binding::Ipv4 => (0, libc::ETH_P_IP),
+        Binding::Interface(index) => (index, libc::ETH_P_ALL),
         Binding::Nothing => return Ok(()),
     };
-    let address = link_address(index, libc::ETH_P_ALL as u16);
+    let address = link_address(index, protocol as u16);
     // SAFETY: pointer and length describe `address`, which the kernel only reads.
     let result = unsafe {
         libc::bind(

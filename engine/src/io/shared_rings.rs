@@ -21,27 +21,164 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use super::packet_socket::{
-    Binding, PacketSocket, Received, RingSize, Unusable, is_shared_out, set_option,
+    Binding, PacketSocket, Received, RingSize, Unusable, attach_filter, is_shared_out, set_option,
 };
 use super::transmit::SendQueue;
 
 /// Rings for small frames. A flood overruns the ring of a quarter of the containers.
 const SHARES: usize = 4;
-/// Sockets of a sandbox.
-pub const SOCKETS: usize = 1 + SHARES;
+/// Sockets of a group.
+const GROUP: usize = 1 + SHARES;
+/// Sockets of a sandbox: two groups.
+pub const SOCKETS: usize = 2 * GROUP;
 /// Frames from one ring before another has its turn.
 const TURN: usize = 16;
 /// Longest datagram, in bytes, that a small slot holds with the kernel's headers, tags and headroom.
 const SMALL: u32 = 1856;
-/// Groups are numbered by network namespace; a sandbox has this one.
-const GROUP: c_int = 1;
 /// Not in every libc; `include/uapi/linux/if_packet.h`. A group hears outgoing frames unless it is told
 /// not to, whatever its members were told.
 const PACKET_FANOUT_FLAG_IGNORE_OUTGOING: c_int = 0x4000;
 
+/// What the sockets of a namespace hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// Everything, by the first group of sockets.
+    Everything,
+    /// IPv4 by the first group, which is asked after the kernel has carried what it can; everything else, and
+    /// what has a tag, by the second, which is asked before.
+    Apart,
+}
+
 /// Sockets of one namespace that are one source of frames.
 #[derive(Debug)]
 pub(super) struct SharedRings {
+    first: Group,
+    second: Option<Group>,
+    /// Which of them has its turn.
+    is_second_s: bool,
+}
+
+impl SharedRings {
+    /// Starts to hear all interfaces of the namespace by these sockets, which were created with protocol 0,
+    /// or goes on with what an engine before this one has made of them.
+    ///
+    /// # Errors
+    /// There are not [`SOCKETS`] of them, or the kernel refuses a ring, a filter, a binding or a group.
+    pub(super) fn open(mut fds: Vec<OwnedFd>, hearing: Hearing) -> io::Result<Self> {
+        if fds.len() != SOCKETS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let second = fds.split_off(GROUP);
+        let (first, second) = match hearing {
+            Hearing::Everything => (Group::open(fds, Share::EVERYTHING)?, None),
+            Hearing::Apart => (
+                Group::open(fds, Share::IPV4)?,
+                Some(Group::open(second, Share::REST)?),
+            ),
+        };
+        Ok(Self {
+            first,
+            second,
+            is_second_s: false,
+        })
+    }
+
+    /// Whether there is a frame. Costs no system call.
+    pub(super) fn is_ready(&self) -> bool {
+        self.groups().any(Group::is_ready)
+    }
+
+    /// Takes the next frame: of either group in turn.
+    pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
+        let second = self.second.as_ref().is_some_and(Group::is_ready);
+        self.is_second_s = second && (!self.is_second_s || !self.first.is_ready());
+        match &mut self.second {
+            Some(second) if self.is_second_s => second.next(),
+            _ => self.first.next(),
+        }
+    }
+
+    /// The bytes of the small frames that come next.
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+        self.first.upcoming()
+    }
+
+    /// Gives all slots that were taken back to the kernel.
+    pub(super) fn release(&mut self) {
+        self.first.release();
+        self.second.iter_mut().for_each(Group::release);
+    }
+
+    /// The memory that frames lie in.
+    pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
+        self.groups().flat_map(Group::frame_ranges)
+    }
+
+    /// Sends everything in `queue`.
+    ///
+    /// # Safety
+    /// As for [`SendQueue::flush`].
+    pub(super) unsafe fn flush(&self, queue: &mut SendQueue) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { queue.flush(self.first.large.as_fd()) };
+    }
+
+    /// Frames lost since the last call because their ring was full.
+    pub(super) fn lost(&self) -> u64 {
+        self.groups().map(Group::lost).sum()
+    }
+
+    /// Kernel memory of the rings, in bytes.
+    pub(super) fn ring_bytes(&self) -> usize {
+        self.groups().map(Group::ring_bytes).sum()
+    }
+
+    /// To be waited for.
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.groups().flat_map(Group::raw_fds)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+}
+
+/// What a group of sockets hears, and how.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// Tells groups of one namespace apart.
+    number: c_int,
+    binding: Binding,
+    large: RingSize,
+    small: RingSize,
+    /// Leaves untagged IPv4 to the other group.
+    is_rest: bool,
+}
+
+impl Share {
+    const EVERYTHING: Self = Self {
+        number: 1,
+        binding: Binding::AllInterfaces,
+        large: RingSize::LARGE,
+        small: RingSize::SMALL,
+        is_rest: false,
+    };
+    const IPV4: Self = Self {
+        binding: Binding::Ipv4,
+        ..Self::EVERYTHING
+    };
+    const REST: Self = Self {
+        number: 2,
+        large: RingSize::REST_LARGE,
+        small: RingSize::REST_SMALL,
+        is_rest: true,
+        ..Self::EVERYTHING
+    };
+}
+
+/// Sockets that share what they hear.
+#[derive(Debug)]
+struct Group {
     large: PacketSocket,
     small: Vec<PacketSocket>,
     /// Whose turn it is, and for how many frames more.
@@ -56,21 +193,18 @@ enum Ring {
     Small(usize),
 }
 
-impl SharedRings {
-    /// Starts to hear all interfaces of the namespace by these sockets, which were created with protocol 0,
-    /// or goes on with what an engine before this one has made of them.
-    ///
-    /// # Errors
-    /// There are not [`SOCKETS`] of them, or the kernel refuses a ring, a binding or the group.
-    pub(super) fn open(fds: Vec<OwnedFd>) -> io::Result<Self> {
-        if fds.len() != SOCKETS {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let sizes = std::iter::once(RingSize::LARGE).chain(std::iter::repeat(RingSize::SMALL));
-        let open = |(fd, size)| PacketSocket::open(fd, Binding::AllInterfaces, size);
+impl Group {
+    fn open(fds: Vec<OwnedFd>, share: Share) -> io::Result<Self> {
+        let sizes = std::iter::once(share.large).chain(std::iter::repeat(share.small));
+        let open = |(fd, size): (OwnedFd, RingSize)| {
+            if share.is_rest {
+                attach_filter(fd.as_fd(), &mut leave_ipv4())?;
+            }
+            PacketSocket::open(fd, share.binding, size)
+        };
         let sockets = fds.into_iter().zip(sizes).map(open);
         let mut sockets = sockets.collect::<io::Result<Vec<_>>>()?;
-        join(&sockets)?;
+        join(&sockets, share.number)?;
         Ok(Self {
             large: sockets.remove(0),
             small: sockets,
@@ -80,12 +214,12 @@ impl SharedRings {
     }
 
     /// Whether there is a frame. Costs no system call.
-    pub(super) fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         self.rings().any(PacketSocket::is_ready)
     }
 
     /// Takes the next frame.
-    pub(super) fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
+    fn next(&mut self) -> Option<Result<Received<'_>, Unusable>> {
         self.pass_turn();
         match self.choose()? {
             Ring::Large => self.large.next(),
@@ -97,42 +231,33 @@ impl SharedRings {
     }
 
     /// The bytes of the small frames that come next.
-    pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+    fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
         self.small[self.turn].upcoming()
     }
 
     /// Gives all slots that were taken back to the kernel.
-    pub(super) fn release(&mut self) {
+    fn release(&mut self) {
         self.large.release();
         self.small.iter_mut().for_each(PacketSocket::release);
     }
 
     /// The memory that frames lie in.
-    pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
+    fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
         self.rings().map(PacketSocket::ring_range)
     }
 
-    /// Sends everything in `queue`.
-    ///
-    /// # Safety
-    /// As for [`SendQueue::flush`].
-    pub(super) unsafe fn flush(&self, queue: &mut SendQueue) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { queue.flush(self.large.as_fd()) };
-    }
-
     /// Frames lost since the last call because their ring was full.
-    pub(super) fn lost(&self) -> u64 {
+    fn lost(&self) -> u64 {
         self.rings().map(PacketSocket::lost).sum()
     }
 
     /// Kernel memory of the rings, in bytes.
-    pub(super) fn ring_bytes(&self) -> usize {
+    fn ring_bytes(&self) -> usize {
         self.rings().map(PacketSocket::ring_bytes).sum()
     }
 
     /// To be waited for.
-    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+    fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
         self.rings().map(AsRawFd::as_raw_fd)
     }
 
@@ -170,12 +295,12 @@ impl SharedRings {
 }
 
 /// Lets sockets share what they hear: long frames go to the first, others to the rest by interface.
-fn join(sockets: &[PacketSocket]) -> io::Result<()> {
+fn join(sockets: &[PacketSocket], number: c_int) -> io::Result<()> {
     let kind = libc::PACKET_FANOUT_CBPF as c_int | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     for socket in sockets.iter().filter(|socket| !is_shared_out(*socket)) {
-        set_option(socket.as_fd(), libc::PACKET_FANOUT, &(GROUP | kind << 16))?;
+        set_option(socket.as_fd(), libc::PACKET_FANOUT, &(number | kind << 16))?;
     }
-    let mut program = filter();
+    let mut program = share_out();
     let program = libc::sock_fprog {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
@@ -183,17 +308,29 @@ fn join(sockets: &[PacketSocket]) -> io::Result<()> {
     set_option(sockets[0].as_fd(), libc::PACKET_FANOUT_DATA, &program)
 }
 
+/// Passes by what has no tag and is IPv4.
+fn leave_ipv4() -> [libc::sock_filter; 6] {
+    const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    const EQUALS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    /// `SKF_AD_OFF` and what lies there (`include/uapi/linux/filter.h`).
+    const PROTOCOL: u32 = 0xffff_f000;
+    const HAS_TAG: u32 = 0xffff_f000 + 48;
+    [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, HAS_TAG),
+        step(EQUALS, 2, 0),
+        step(HALF, 0, PROTOCOL),
+        jump(EQUALS, 1, libc::ETH_P_IP as u32),
+        step(RETURN, 0, u32::MAX),
+        step(RETURN, 0, 0),
+    ]
+}
+
 /// Returns the place of the socket in the group (`net/packet/af_packet.c`, `fanout_demux_bpf`).
-fn filter() -> [libc::sock_filter; 7] {
+fn share_out() -> [libc::sock_filter; 7] {
     const LD: u32 = libc::BPF_LD | libc::BPF_W;
     /// `SKF_AD_OFF + SKF_AD_IFINDEX` (`include/uapi/linux/filter.h`).
     const INTERFACE: u32 = 0xffff_f000 + 8;
-    let step = |code: u32, jf: u8, k: u32| libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf,
-        k,
-    };
     [
         step(LD | libc::BPF_LEN, 0, 0),
         step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, SMALL),
@@ -207,4 +344,24 @@ fn filter() -> [libc::sock_filter; 7] {
         step(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 0, 1),
         step(libc::BPF_RET | libc::BPF_A, 0, 0),
     ]
+}
+
+/// An instruction, which passes over `jf` others when it compares in vain.
+const fn step(code: u32, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    }
+}
+
+/// The same, which passes over `jt` others when it does not.
+const fn jump(code: u32, jt: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf: 0,
+        k,
+    }
 }

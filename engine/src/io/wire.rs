@@ -25,7 +25,7 @@ use pontoon_relay::Arena;
 
 use super::device::Device;
 use super::packet_socket::{Binding, PacketSocket, RingSize};
-use super::shared_rings::SharedRings;
+use super::shared_rings::{Hearing, SharedRings};
 use super::tap::Tap;
 use super::transmit::SendQueue;
 use crate::{PortId, Transmit};
@@ -168,8 +168,8 @@ impl Wire {
     ///
     /// # Errors
     /// There are not [`super::shared_rings::SOCKETS`] of them, or the kernel refuses a ring, a binding or the group.
-    pub fn add_shared(&mut self, fds: Vec<OwnedFd>) -> io::Result<SocketId> {
-        Ok(self.add(Device::Shared(SharedRings::open(fds)?)))
+    pub fn add_shared(&mut self, fds: Vec<OwnedFd>, hearing: Hearing) -> io::Result<SocketId> {
+        Ok(self.add(Device::Shared(SharedRings::open(fds, hearing)?)))
     }
 
     /// Starts to hear a TAP interface. Its one port has the interface index [`TAP_INDEX`].
@@ -248,6 +248,20 @@ impl Wire {
         if let Some(endpoint) = self.endpoint_mut(place.socket) {
             endpoint.ports.remove(&place.ifindex);
         }
+    }
+
+    /// Index of the interface in the sandbox that a port is, if it is one.
+    pub(super) fn shared_ifindex(&self, port: PortId) -> Option<u32> {
+        let place = self.outbox.place(port)?;
+        let endpoint = self.endpoints.get(place.socket.0)?.as_ref()?;
+        matches!(endpoint.device, Device::Shared(_)).then_some(place.ifindex)
+    }
+
+    /// The port that an interface in the sandbox is.
+    pub(super) fn shared_port(&self, ifindex: u32) -> Option<PortId> {
+        let shared = |endpoint: &&Endpoint| matches!(endpoint.device, Device::Shared(_));
+        let endpoint = self.endpoints.iter().flatten().find(shared)?;
+        endpoint.ports.get(&ifindex).copied()
     }
 
     /// File descriptors of a socket, to wait for.

@@ -20,8 +20,11 @@ use pontoon_nat::{ConnId, Owner, Published, Resumable};
 use pontoon_packet::{Facts, Frame, Offload, Timestamp, parse};
 
 use super::alarm::{Alarm, Counts};
+use super::carrier::{self, Carrier};
 use super::journal::Journal;
+use super::keeper::carrier::Carried;
 use super::packet_socket::{Binding, RingSize};
+use super::shared_rings::Hearing;
 use super::user::{HostSocket, NameServer, Publication, UserUplink};
 use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
 use crate::{Datapath, PortId, Transmit};
@@ -113,6 +116,7 @@ pub struct Worker {
     alarm: Alarm,
     origin: Instant,
     journal: Option<Journal>,
+    carrier: Option<Carrier>,
     stopping: bool,
 }
 
@@ -134,6 +138,7 @@ impl Worker {
             alarm: Alarm::default(),
             origin: Instant::now(),
             journal: None,
+            carrier: None,
             stopping: false,
         };
         let thread = thread::Builder::new()
@@ -154,6 +159,18 @@ impl Worker {
     /// The datapath.
     pub fn datapath(&mut self) -> &mut Datapath {
         &mut self.datapath
+    }
+
+    /// From now on the kernel carries what is worth it.
+    pub(super) fn carry_by(&mut self, carrier: Carrier) {
+        self.datapath.carry_flows();
+        self.carrier = Some(carrier);
+    }
+
+    /// Takes note of what the kernel has carried.
+    pub(super) fn carried(&mut self, now: Timestamp, carried: &[Carried]) {
+        let counted = carrier::counted(&self.wire, carried);
+        self.datapath.carried(now, &counted);
     }
 
     /// Takes up the flows of an engine before, and writes down from now on what there is. Says how many
@@ -196,8 +213,8 @@ impl Worker {
     ///
     /// # Errors
     /// As for [`Wire::add_shared`], or the kernel refuses to wait for one of them.
-    pub fn add_shared(&mut self, fds: Vec<OwnedFd>) -> io::Result<SocketId> {
-        let id = self.wire.add_shared(fds)?;
+    pub fn add_shared(&mut self, fds: Vec<OwnedFd>, hearing: Hearing) -> io::Result<SocketId> {
+        let id = self.wire.add_shared(fds, hearing)?;
         self.listen(id)
     }
 
@@ -227,6 +244,9 @@ impl Worker {
     pub fn connect(&mut self, port: PortId, socket: SocketId, ifindex: u32) {
         self.wire.add_port(port, socket, ifindex);
         let Self { wire, datapath, .. } = self;
+        if wire.shared_ifindex(port).is_some() {
+            datapath.within_reach(port);
+        }
         wire.send(|outbox| datapath.announce(port, outbox));
     }
 
@@ -345,7 +365,17 @@ impl Worker {
             let bytes = self.serve_user(now);
             self.write_journal();
             self.look_for_limits(now, frames);
+            self.order_carriage();
             linger = frames > 0 && frames < BATCH / 4 && bytes < BULK;
+        }
+    }
+
+    fn order_carriage(&mut self) {
+        if let Some(carrier) = &self.carrier {
+            let (plan, changes) = self.datapath.carriage();
+            if !changes.is_empty() {
+                carrier.order(plan, changes, &self.wire);
+            }
         }
     }
 

@@ -148,8 +148,12 @@ impl Datapath {
         if let Err(refusal) = self.nat.track(now, id, direction, frame, ip) {
             return Some(Err(refusal.into()));
         }
+        self.leave_what_changes(id, ip);
         self.counters.cached += 1;
         let translation = self.nat.translation(id, direction);
+        if self.is_looked_at() {
+            self.look_at_routed(now, ingress, (id, direction), translation, way, facts);
+        }
         Some(self.follow(way, id, ingress, translation, frame, facts, out))
     }
 
@@ -202,6 +206,7 @@ impl Datapath {
         };
         let (id, direction) = flow;
         self.nat.track(now, id, direction, frame, ip)?;
+        self.leave_what_changes(id, ip);
         let translation = self.nat.translation(id, direction);
         let dst = translation.dst.map_or(ip.dst, |end| end.addr);
         // What a host socket began goes back to it, whoever it speaks for.

@@ -30,7 +30,7 @@ impl Datapath {
     /// The address, port and protocol are published already; the error names the holder.
     pub fn publish(&mut self, published: Published) -> Result<(), ConfigError> {
         self.nat.publish(published).map_err(ConfigError::Publish)?;
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -38,6 +38,6 @@ impl Datapath {
     /// published.
     pub fn unpublish(&mut self, published: &Published) {
         self.nat.unpublish(published);
-        self.cache.bump_epoch();
+        self.begin_epoch();
     }
 }

@@ -54,7 +54,7 @@ impl Datapath {
             config,
         };
         self.networks.insert(network.config.id, network);
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -76,7 +76,7 @@ impl Datapath {
         }
         self.networks.remove(&id);
         self.connected.remove_interface(InterfaceId::Network(id));
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 }

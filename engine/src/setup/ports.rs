@@ -6,6 +6,7 @@ use pontoon_nat::Owner;
 use pontoon_packet::{Arp, MacAddr, Offload, arp};
 use pontoon_switch::{Guard, LinkState};
 
+use crate::carried::Reach;
 use crate::config::{ConfigError, Guarding, NetworkId, PortConfig, PortId};
 use crate::datapath::{Datapath, Port, Role, Transmit};
 use crate::view::PortCounters;
@@ -75,7 +76,7 @@ impl Datapath {
         self.ports[id.0 as usize] = None;
         self.nat.remove_owner(Owner(id.0));
         self.reassembler.remove_owner(Owner(id.0));
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -101,7 +102,7 @@ impl Datapath {
             }
             Role::User => {}
         }
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -111,7 +112,7 @@ impl Datapath {
     /// The port is not there.
     pub fn set_mtu(&mut self, id: PortId, mtu: u16) -> Result<(), ConfigError> {
         self.port_mut(id).ok_or(ConfigError::NoSuchPort(id))?.mtu = mtu;
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -184,9 +185,10 @@ impl Datapath {
             mtu: config.mtu,
             guard,
             counters: PortCounters::default(),
+            reach: Reach::Engine,
             config: Some(config.clone()),
         };
         self.put_port(config.id, port);
-        self.cache.bump_epoch();
+        self.begin_epoch();
     }
 }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use pontoon_nat::Owner;
 
 use super::networks::overlaps;
+use crate::carried::Reach;
 use crate::config::{ConfigError, Outside, PortId, UplinkConfig, UplinkId};
 use crate::datapath::{Datapath, Port, Role, Uplink};
 use crate::neighbour::Neighbours;
@@ -38,6 +39,7 @@ impl Datapath {
             guard: None,
             mtu: config.mtu,
             counters: PortCounters::default(),
+            reach: Reach::Engine,
         };
         self.put_port(config.port, port);
         let uplink = Uplink {
@@ -46,7 +48,7 @@ impl Datapath {
             config,
         };
         self.uplinks.insert(uplink.config.id, uplink);
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -78,7 +80,7 @@ impl Datapath {
         if let Some(port) = self.port_mut(port) {
             port.mtu = mtu;
         }
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -103,7 +105,7 @@ impl Datapath {
         }
         self.ports[uplink.config.port.0 as usize] = None;
         self.reassembler.remove_owner(Owner(uplink.config.port.0));
-        self.cache.bump_epoch();
+        self.begin_epoch();
         Ok(())
     }
 
@@ -121,6 +123,7 @@ impl Datapath {
             guard: None,
             mtu: u16::MAX,
             counters: PortCounters::default(),
+            reach: Reach::Engine,
         };
         self.put_port(port, place);
         self.user_port = Some(port);

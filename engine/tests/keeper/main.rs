@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod carrier;
 mod engine;
 mod plugs;
 mod ports;
@@ -21,6 +22,7 @@ use pontoon_engine::io::keeper::protocol::Event;
 use pontoon_engine::io::keeper::{self, Program};
 use pontoon_engine::io::netlink::{Netlink, Watch};
 
+use carrier::{carried_by_root, carried_flows};
 use engine::Engine;
 use plugs::{
     death, foreign, host_port, host_port_, many_deaths, plug_and_unplug, plug_and_unplug_,
@@ -126,6 +128,8 @@ scenarios! {
     two_keepers_share_an_uplink: shared_uplink as Administrator;
     a_namespace_that_dies_is_told: death as Ordinary;
     namespaces_that_die_all_at_once_are_all_told: many_deaths as Ordinary;
+    a_carried_flow_takes_no_engine: carried_flows as Ordinary;
+    a_carried_flow_takes_no_engine_of_roots: carried_by_root as Administrator;
     the_host_port_of_an_ordinary_user_is_apart: host_port as Ordinary;
     the_host_port_of_root_is_where_the_keeper_was_started: host_port_ as Administrator;
     an_uplink_needs_rights: uplink_refused as Ordinary;

@@ -32,6 +32,8 @@ pub struct FlowView {
     pub expires_in: Duration,
     /// Both sides agreed to it, and it is not over: never evicted.
     pub assured: bool,
+    /// Its packets are carried elsewhere.
+    pub carried: bool,
     /// Whose share it counts to.
     pub owner: Owner,
     /// By direction.
@@ -53,6 +55,8 @@ pub(crate) struct Connection {
     pub(crate) assured: bool,
     pub(crate) masqueraded: bool,
     pub(crate) relayed: bool,
+    /// Its packets are not seen.
+    pub(crate) carried: bool,
     pub(super) live: bool,
     /// Stands in [`Table::changed`](super::Table::changed).
     pub(super) noted: bool,
@@ -91,6 +95,7 @@ impl Connection {
             assured: false,
             masqueraded: new.masqueraded,
             relayed: new.relayed,
+            carried: false,
             live: true,
             noted,
             wheel: Links::UNLINKED,
@@ -114,6 +119,7 @@ impl Connection {
             state: if tcp { self.tcp.state.name() } else { "" },
             expires_in: Duration::from_secs(u64::from(self.expires - now)),
             assured: self.assured,
+            carried: self.carried,
             owner: self.owner,
             traffic: self.traffic,
         }

@@ -67,6 +67,15 @@ pub enum Stay {
     WhileUsed,
 }
 
+/// Whether the kernel carries flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// What is worth it, where the kernel can.
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// What clients' threads tell the main thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
@@ -146,14 +155,14 @@ impl Drop for Hold<'_> {
 /// # Errors
 /// Another engine runs for `directory` ([`io::ErrorKind::AlreadyExists`]), or the keeper, the sockets
 /// or the threads cannot be had.
-pub fn run(directory: &Path, stay: Stay) -> io::Result<End> {
+pub fn run(directory: &Path, stay: Stay, offload: Offload) -> io::Result<End> {
     // Before there are threads: they inherit what is blocked.
     let signals = block_signals()?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;
     let _lock = have(&keeper, Key::Lock, || lock(directory).map(OwnedFd::from))?;
     let (words, word) = unbounded();
     let watch = Watch::start(words.clone())?;
-    let control = Control::start(keeper.clone(), stay, watch, directory.to_owned());
+    let control = Control::start(keeper.clone(), stay, watch, directory.to_owned(), offload);
     let engine = Arc::new(Engine {
         control: Mutex::new(control.map_err(io::Error::other)?),
         seats: Seats::default(),

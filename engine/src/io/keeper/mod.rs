@@ -23,6 +23,7 @@
 //! When the keeper ends, the sandbox's interfaces and with them the containers' end too, and so do the
 //! uplinks' shields; the engine reads the end of the pair, and ends as well.
 
+pub mod carrier;
 mod client;
 mod engine;
 mod holder;
@@ -48,6 +49,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::namespace::{Privilege, Sandbox};
+use carrier::Carrier;
 pub use client::{KeeperError, KeeperLink};
 use engine::Engine;
 pub use engine::Program;
@@ -70,6 +72,8 @@ const LAST_TRIES: u32 = 3;
 struct Keeper {
     privilege: Privilege,
     links: Links,
+    /// Once an engine has asked for it.
+    carrier: Option<Carrier>,
     uplinks: Uplinks,
     ports: Ports,
     vault: Vault,
@@ -111,6 +115,7 @@ pub fn run(program: Program) -> io::Result<ExitStatus> {
     let mut keeper = Keeper {
         privilege,
         links: Links::new(sandbox, privilege)?,
+        carrier: None,
         uplinks: Uplinks::new()?,
         ports: Ports::default(),
         vault: Vault::default(),

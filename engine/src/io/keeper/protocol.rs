@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::carrier::{Carriage, Carried, Seen};
 use crate::control::state::Stopped;
 
 /// Names a network namespace in which engine's ends of interfaces lie: the sandbox is 0, namespaces
@@ -149,6 +150,27 @@ pub enum RequestBody {
     },
     /// All prefixes that the namespace has routes for. Reply: [`ReplyBody::HostRoutes`].
     HostRoutes,
+    /// Have flows carried by the kernel, as far as it can. Reply: [`ReplyBody::Done`].
+    Carrier,
+    /// Leave some flows to the engine again, and carry others. Reply: [`ReplyBody::Done`].
+    Carry {
+        /// Number of the plan that says so; refused once a later one has left everything.
+        plan: u64,
+        /// Those that are carried now.
+        leave: Vec<Seen>,
+        /// Those that are not.
+        carry: Vec<(Seen, Carriage)>,
+    },
+    /// Leave all flows to the engine again. Reply: [`ReplyBody::Done`].
+    CarryNothing {
+        /// Number of the plan that says so.
+        plan: u64,
+    },
+    /// What was carried of each flow. Reply: [`ReplyBody::Carried`].
+    Carried {
+        /// As many as a message has room for; the first one, 0, reads them anew.
+        page: usize,
+    },
     /// Bind sockets at ports of the namespace that the keeper was started from, as many as one message
     /// has room for ([`MAX_FDS`](crate::io::fdpass::MAX_FDS)) at most. Reply: [`ReplyBody::Bound`],
     /// with the sockets. Ports that an engine before this one has had are had again, with everybody who
@@ -246,6 +268,13 @@ pub enum ReplyBody {
     /// Sockets, in the order of the ports that were asked for: of all, or of those before the one that
     /// cannot be had. They do not block; nobody listens at them yet.
     Bound(Option<Stopped>),
+    /// What was carried since it was installed.
+    Carried {
+        /// Of these flows.
+        carried: Vec<Carried>,
+        /// There is another page.
+        more: bool,
+    },
     /// The process; `None` when the keeper may not see it.
     Holder(Option<String>),
     /// It is done.

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::carrier::Carrier;
 use super::links::Made;
-use super::protocol::{FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, VERSION};
+use super::protocol::{FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, SandboxId, VERSION};
 use super::{Keeper, holder, leftovers, plug, uplink};
 use crate::io::fdpass::MAX_FDS;
 use crate::io::namespace::Inside;
@@ -96,6 +97,15 @@ impl Keeper {
                 bare(ReplyBody::Done)
             }
             RequestBody::HostRoutes => bare(ReplyBody::HostRoutes(uplink::host_routes()?)),
+            RequestBody::Carrier => done(self.raise_carrier()?),
+            RequestBody::Carry { plan, leave, carry } => {
+                done(self.carrier()?.change(plan, &leave, &carry)?)
+            }
+            RequestBody::CarryNothing { plan } => done(self.carrier()?.leave_all(plan)?),
+            RequestBody::Carried { page } => {
+                let (carried, more) = self.carrier()?.carried(page)?;
+                bare(ReplyBody::Carried { carried, more })
+            }
             RequestBody::Bind(wanted) if wanted.len() > MAX_FDS => Err(too_many()),
             RequestBody::Bind(wanted) => {
                 let (bound, stopped) = self.ports.bind(&wanted);
@@ -110,7 +120,28 @@ impl Keeper {
     }
 
     fn plug(&mut self, target: BorrowedFd<'_>, spec: &Plug) -> io::Result<Answer> {
-        self.links.plug(target, spec).map(plugged)
+        let made = self.links.plug(target, spec)?;
+        if let (Some(carrier), SandboxId::SHARED) = (&mut self.carrier, made.sandbox) {
+            // Without it the engine hears everything, and nothing of this interface is carried.
+            let _ = carrier.watch(&spec.host_ifname);
+        }
+        Ok(plugged(made))
+    }
+
+    /// Makes the carrier, unless an engine before has had it made.
+    fn raise_carrier(&mut self) -> io::Result<()> {
+        if let Some(carrier) = &mut self.carrier {
+            return carrier.begin_anew();
+        }
+        let tables = self.links.sandbox.tables.as_ref();
+        let tables = tables.ok_or_else(|| io::Error::other("the kernel has no nf_tables"))?;
+        self.carrier = Some(Carrier::raise(tables.try_clone()?)?);
+        Ok(())
+    }
+
+    fn carrier(&mut self) -> io::Result<&mut Carrier> {
+        let none = || io::Error::other("nobody has asked for a carrier");
+        self.carrier.as_mut().ok_or_else(none)
     }
 
     /// The engine serves: cleans up what an engine before has had, and this one has not asked for.

@@ -22,24 +22,31 @@
 //! The table has the *owner* flag: it belongs to the netlink socket that made it and vanishes with it,
 //! however its process ends. Reference: `include/uapi/linux/netfilter/nf_tables.h`.
 
-mod nftables;
-
 use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
 
-use nftables::{
-    Batch, NF_ACCEPT, NF_DROP, NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, acknowledged, bitwise_and,
-    equals, meta, payload, socket_exists, verdict,
+use super::nftables::expression::{
+    Bytes, Comparison, FIRST, Header, Meta, Verdict, compare, load, mask, meta, socket_exists,
+    verdict,
 };
+use super::nftables::{Batch, ChainHook, Family, Tables};
+
+/// In front of every filter (`NF_IP_PRI_RAW`), where packets for the kernel itself come by
+/// (`NF_INET_LOCAL_IN`): it would look for a socket next.
+const INPUT: ChainHook<'_> = ChainHook {
+    number: 1,
+    priority: -300,
+    interface: None,
+};
+/// The same where packets come in (`NF_INET_PRE_ROUTING`). The engine has heard them before.
+const PREROUTING: ChainHook<'_> = ChainHook { number: 0, ..INPUT };
 
 /// Holds the table.
 pub(crate) struct Shield {
     /// The table lives as long as this socket.
-    _owner: Socket,
+    _owner: Tables,
 }
 
 impl Shield {
@@ -55,27 +62,23 @@ impl Shield {
         addresses: &[IpNet],
         subnets: &[IpNet],
     ) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        let mut batch = Batch::begin(&format!("pontoon-{name}"));
-        // The kernel has routed a packet to itself by then and would look for a socket next.
-        batch.chain("input", NF_INET_LOCAL_IN);
+        let mut tables = Tables::open()?;
+        let table = format!("pontoon-{name}");
+        let mut batch = Batch::begin(Family::Inet);
+        batch.owned_table(&table);
+        batch.chain(&table, "input", Some(INPUT));
         for rule in addresses
             .iter()
             .flat_map(|net| for_address(ifindex, net.addr()))
         {
-            batch.rule("input", &rule);
+            batch.rule(&table, "input", &rule);
         }
-        // The engine has heard it before.
-        batch.chain("prerouting", NF_INET_PRE_ROUTING);
+        batch.chain(&table, "prerouting", Some(PREROUTING));
         for rule in subnets.iter().filter_map(|net| for_subnet(ifindex, net)) {
-            batch.rule("prerouting", &rule);
+            batch.rule(&table, "prerouting", &rule);
         }
-        let (bytes, expected) = batch.end();
-        socket.send(&bytes, 0)?;
-        acknowledged(&socket, expected)?;
-        Ok(Self { _owner: socket })
+        tables.commit(batch)?;
+        Ok(Self { _owner: tables })
     }
 }
 
@@ -83,20 +86,19 @@ impl Shield {
 type Rule = Vec<Vec<u8>>;
 
 /// Where the destination stands in an IPv4 header, and how long it is.
-const DESTINATION: (u32, u32) = (16, 4);
+const DESTINATION: Bytes = Bytes(Header::Network, 16, 4);
 
 fn for_address(ifindex: u32, address: IpAddr) -> Vec<Rule> {
-    const META_L4PROTO: u32 = 16;
     let IpAddr::V4(address) = address else {
         return Vec::new();
     };
     let protocols = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
     let rules = protocols.map(|protocol| {
         let mut matches = from_interface(ifindex);
-        matches.extend([payload(DESTINATION), equals(&address.octets())]);
-        matches.extend([meta(META_L4PROTO), equals(&[protocol])]);
-        let claimed = [&matches[..], &[socket_exists(), verdict(NF_ACCEPT)]].concat();
-        [claimed, [&matches[..], &[verdict(NF_DROP)]].concat()]
+        matches.extend([load(DESTINATION, FIRST), equals(&address.octets())]);
+        matches.extend([meta(Meta::Protocol, FIRST), equals(&[protocol])]);
+        let claimed = [&matches[..], &[socket_exists(), verdict(Verdict::Accept)]].concat();
+        [claimed, [&matches[..], &[verdict(Verdict::Drop)]].concat()]
     });
     rules.into_iter().flatten().collect()
 }
@@ -107,22 +109,24 @@ fn for_subnet(ifindex: u32, subnet: &IpNet) -> Option<Rule> {
     };
     let mut rule = from_interface(ifindex);
     rule.extend([
-        payload(DESTINATION),
-        bitwise_and(&subnet.netmask().octets()),
+        load(DESTINATION, FIRST),
+        mask(FIRST, &subnet.netmask().octets()),
         equals(&subnet.network().octets()),
-        verdict(NF_DROP),
+        verdict(Verdict::Drop),
     ]);
     Some(rule)
 }
 
 /// `iif … meta nfproto ipv4`
 fn from_interface(ifindex: u32) -> Rule {
-    const META_IIF: u32 = 4;
-    const META_NFPROTO: u32 = 15;
     vec![
-        meta(META_IIF),
+        meta(Meta::Interface, FIRST),
         equals(&ifindex.to_ne_bytes()),
-        meta(META_NFPROTO),
+        meta(Meta::NetworkProtocol, FIRST),
         equals(&[libc::NFPROTO_IPV4 as u8]),
     ]
+}
+
+fn equals(value: &[u8]) -> Vec<u8> {
+    compare(FIRST, Comparison::Equal, value)
 }

@@ -23,6 +23,7 @@ impl Control {
         if self.ended {
             return;
         }
+        self.settle_carriage();
         let line = self.store.written().map(|written| {
             let (places, processes) = (self.seats(), self.first_processes());
             written.line(&self.state, &places, &processes, self.host_port_numbers())
@@ -36,6 +37,18 @@ impl Control {
         }
         // What could not be written now is written with everything else.
         self.state.settle();
+    }
+
+    /// What the kernel carries by a plan that holds no longer is left before anybody is told that it does not.
+    fn settle_carriage(&mut self) {
+        let Ok(plan) = self.ask(|w, _| w.datapath().carriage_plan()) else {
+            return;
+        };
+        if plan > self.plan {
+            self.plan = plan;
+            // Who cannot be told carries nothing either: the keeper is gone.
+            let _ = self.keeper.request(RequestBody::CarryNothing { plan }, &[]);
+        }
     }
 
     fn record(&self) -> Record {

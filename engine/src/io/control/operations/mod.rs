@@ -25,16 +25,17 @@ use pontoon_switch::LinkState;
 
 use super::store::Store;
 use super::watch::Watch;
-use super::{Stay, resolvers};
+use super::{Offload, Stay, resolvers};
 use crate::config::{PortId, UplinkId};
 use crate::control::api::{NetworkSpec, Reply, Request};
 use crate::control::fault::FaultKind;
 use crate::control::state::{DEFAULT_NETWORK, State};
 use crate::control::{Invalid, event};
 use crate::io::alarm::Counts;
+use crate::io::carrier::Carrier;
 use crate::io::keeper::KeeperLink;
 use crate::io::keeper::protocol::{Event, Lives, ReplyBody, RequestBody, SandboxId, VERSION};
-use crate::io::shared_rings::SOCKETS;
+use crate::io::shared_rings::{Hearing, SOCKETS};
 use crate::io::wire::SocketId;
 use crate::io::worker::{Worker, WorkerHandle};
 use crate::{Datapath, Seeds};
@@ -84,6 +85,8 @@ pub(super) struct Control {
     store: Store,
     lives: Lives,
     left: Option<Left>,
+    /// The plan of what the kernel carries that is known to hold.
+    plan: u64,
     uplinks: HashMap<String, OpenUplink>,
     last_uplink: u32,
     stay: Stay,
@@ -107,6 +110,7 @@ impl Control {
         stay: Stay,
         watch: Watch,
         directory: PathBuf,
+        offload: Offload,
     ) -> Outcome<Self> {
         let request = RequestBody::Sandbox { version: VERSION };
         let (reply, fds) = keeper.request(request, &[]).map_err(broken)?;
@@ -131,10 +135,15 @@ impl Control {
         }
         let datapath = Datapath::new(Seeds(random()?), Profile::docker0(), Limits::default());
         let (worker, _thread) = Worker::spawn(datapath).map_err(broken)?;
+        let hearing = raise_carrier(&keeper, offload);
         let shared = worker
-            .call(|w, _| w.add_shared(packets))
+            .call(move |w, _| w.add_shared(packets, hearing))
             .map_err(broken)?
             .map_err(broken)?;
+        if hearing == Hearing::Apart {
+            let carrier = Carrier::start(keeper.clone(), worker.clone()).map_err(broken)?;
+            worker.call(|w, _| w.carry_by(carrier)).map_err(broken)?;
+        }
         resolvers::follow(worker.clone()).map_err(broken)?;
         let mut control = Self {
             state: State::default(),
@@ -151,6 +160,7 @@ impl Control {
             directory,
             lives,
             left: None,
+            plan: 0,
             uplinks: HashMap::new(),
             last_uplink: 0,
             stay,
@@ -398,4 +408,18 @@ fn of_ports(error: Invalid) -> Invalid {
 
 fn unexpected() -> Invalid {
     Invalid::broken("the keeper gave an answer to something else")
+}
+
+/// Asks for a carrier. Without one the engine hears everything itself.
+fn raise_carrier(keeper: &KeeperLink, offload: Offload) -> Hearing {
+    if offload == Offload::Off {
+        return Hearing::Everything;
+    }
+    match keeper.request(RequestBody::Carrier, &[]) {
+        Ok(_) => Hearing::Apart,
+        Err(error) => {
+            log!("flows are not carried by the kernel: {error}");
+            Hearing::Everything
+        }
+    }
 }

@@ -1,0 +1,186 @@
+//! Between the planner and the keeper: has the kernel carry flows, and reports what it has carried.
+//!
+//! A thread of its own: the worker hands over what is to be done and goes on. What one plan says is void once
+//! another has left everything to the engine; the plans are numbered, and the keeper turns down what is
+//! late.
+
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::keeper::KeeperLink;
+use super::keeper::carrier as kernel;
+use super::keeper::protocol::{ReplyBody, RequestBody};
+use super::wire::Wire;
+use super::worker::WorkerHandle;
+use crate::carried::{Carriage, Change, Counted, Seen};
+
+/// How often the kernel's counters are read while anything is carried.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// Flows in one message to the keeper.
+const AT_ONCE: usize = 128;
+
+/// What a plan changes, in terms of interfaces.
+pub(super) struct Order {
+    /// Number of the plan.
+    pub(super) plan: u64,
+    /// Everything is left to the engine, before the rest.
+    pub(super) leave_all: bool,
+    pub(super) leave: Vec<kernel::Seen>,
+    pub(super) carry: Vec<(kernel::Seen, kernel::Carriage)>,
+}
+
+/// How the worker gives orders.
+pub(super) struct Carrier(Sender<Order>);
+
+impl Carrier {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub(super) fn start(keeper: KeeperLink, worker: WorkerHandle) -> std::io::Result<Self> {
+        let (orders, taken) = unbounded();
+        thread::Builder::new()
+            .name("pontoon-carrier".to_owned())
+            .spawn(move || serve(&keeper, &worker, &taken))?;
+        Ok(Self(orders))
+    }
+
+    /// Hands changes over. Ports that are no interfaces of the sandbox are not carried.
+    pub(super) fn order(&self, plan: u64, changes: Vec<Change>, wire: &Wire) {
+        let mut order = Order {
+            plan,
+            leave_all: false,
+            leave: Vec::new(),
+            carry: Vec::new(),
+        };
+        for change in changes {
+            match change {
+                Change::LeaveAll => order.leave_all = true,
+                Change::Leave(seen) => order.leave.extend(translate(wire, &seen)),
+                Change::Carry(seen, then) => {
+                    let egress = wire.shared_ifindex(then.egress);
+                    let seen = translate(wire, &seen);
+                    order.carry.extend(
+                        seen.zip(egress)
+                            .map(|(seen, egress)| (seen, carriage(&then, egress))),
+                    );
+                }
+            }
+        }
+        // The thread ends with the process.
+        let _ = self.0.send(order);
+    }
+}
+
+fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
+    let mut carries = false;
+    loop {
+        let order = if carries {
+            orders.recv_timeout(READ_EVERY)
+        } else {
+            orders.recv().map_err(RecvTimeoutError::from)
+        };
+        match order {
+            Ok(order) => {
+                carries |= !order.carry.is_empty();
+                obey(keeper, order);
+            }
+            Err(RecvTimeoutError::Timeout) => carries = report(keeper, worker),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// An order that is refused was late, or the interface is gone: the engine does the work.
+fn obey(keeper: &KeeperLink, order: Order) {
+    let plan = order.plan;
+    if order.leave_all {
+        let _ = keeper.request(RequestBody::CarryNothing { plan }, &[]);
+    }
+    for leave in order.leave.chunks(AT_ONCE) {
+        let (leave, carry) = (leave.to_vec(), Vec::new());
+        let _ = keeper.request(RequestBody::Carry { plan, leave, carry }, &[]);
+    }
+    for carry in order.carry.chunks(AT_ONCE) {
+        let (leave, carry) = (Vec::new(), carry.to_vec());
+        let _ = keeper.request(RequestBody::Carry { plan, leave, carry }, &[]);
+    }
+}
+
+/// Says whether anything is carried.
+fn report(keeper: &KeeperLink, worker: &WorkerHandle) -> bool {
+    let mut any = false;
+    for page in 0.. {
+        let reply = keeper.request(RequestBody::Carried { page }, &[]);
+        let Ok((ReplyBody::Carried { carried, more }, _)) = reply else {
+            return false;
+        };
+        any |= !carried.is_empty();
+        if worker.call(move |w, now| w.carried(now, &carried)).is_err() {
+            return false;
+        }
+        if !more {
+            break;
+        }
+    }
+    any
+}
+
+/// What the kernel has counted, in terms of ports.
+pub(super) fn counted(wire: &Wire, carried: &[kernel::Carried]) -> Vec<Counted> {
+    let one = |c: &kernel::Carried| {
+        Some(Counted {
+            seen: Seen {
+                ingress: wire.shared_port(c.seen.ingress)?,
+                dst_mac: pontoon_packet::MacAddr(c.seen.dst_mac),
+                src_mac: pontoon_packet::MacAddr(c.seen.src_mac),
+                protocol: c.seen.protocol,
+                src: c.seen.src,
+                dst: c.seen.dst,
+                routed: c.seen.routed.map(|n| crate::carried::Numbers {
+                    ttl: n.ttl,
+                    src_port: n.src_port,
+                    dst_port: n.dst_port,
+                }),
+            },
+            packets: c.packets,
+            bytes: c.bytes,
+        })
+    };
+    carried.iter().filter_map(one).collect()
+}
+
+fn translate(wire: &Wire, seen: &Seen) -> Option<kernel::Seen> {
+    Some(kernel::Seen {
+        ingress: wire.shared_ifindex(seen.ingress)?,
+        dst_mac: seen.dst_mac.0,
+        src_mac: seen.src_mac.0,
+        protocol: seen.protocol,
+        src: seen.src,
+        dst: seen.dst,
+        routed: seen.routed.map(numbers),
+    })
+}
+
+fn carriage(then: &Carriage, egress: u32) -> kernel::Carriage {
+    kernel::Carriage {
+        egress,
+        rewritten: then.rewritten.map(|new| kernel::Rewritten {
+            dst_mac: new.dst_mac.0,
+            src_mac: new.src_mac.0,
+            src: new.src,
+            dst: new.dst,
+            numbers: numbers(new.numbers),
+        }),
+    }
+}
+
+const fn numbers(numbers: crate::carried::Numbers) -> kernel::Numbers {
+    kernel::Numbers {
+        ttl: numbers.ttl,
+        src_port: numbers.src_port,
+        dst_port: numbers.dst_port,
+    }
+}
