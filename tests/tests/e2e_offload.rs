@@ -6,14 +6,18 @@ use serde_json::Value;
 fn counter(name: &str) -> u64 {
     let stats: Value = serde_json::from_str(&run_pontoon("stats --json")).expect("JSON");
     let counters = stats["counters"].as_array().expect("a list").iter();
-    let found = counters.filter(|c| c[0] == name).filter_map(|c| c[1].as_u64());
+    let found = counters
+        .filter(|c| c[0] == name)
+        .filter_map(|c| c[1].as_u64());
     found.last().unwrap_or(0)
 }
 
 /// Bytes that an iperf3 client has seen acknowledged.
 fn received(report: &str) -> u64 {
     let report: Value = serde_json::from_str(report).expect("JSON");
-    report["end"]["sum_received"]["bytes"].as_u64().expect("bytes")
+    report["end"]["sum_received"]["bytes"]
+        .as_u64()
+        .expect("bytes")
 }
 
 pontoon_tests::laboratory_tests! { |lab|

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use pontoon_engine::PortId;
 use pontoon_engine::io::netlink::{Netlink, Watch};
 use pontoon_engine::io::packet_socket::{Binding, RingSize};
-use pontoon_engine::io::shared_rings::SOCKETS;
+use pontoon_engine::io::shared_rings::{Hearing, SOCKETS};
 use pontoon_engine::io::wire::{Outbox, SocketCounters, SocketId, Wire};
 use pontoon_packet::{Frame, Offload};
 
@@ -102,7 +102,8 @@ impl Bench {
     /// Makes `ports` veth pairs, heard as a sandbox's are; port n is `PortId(n)`.
     pub(crate) fn new(ports: u32) -> Self {
         Self::hearing(ports, |wire| {
-            wire.add_shared((0..SOCKETS).map(|_| packet_socket()).collect())
+            let sockets = (0..SOCKETS).map(|_| packet_socket()).collect();
+            wire.add_shared(sockets, Hearing::Everything)
         })
     }
 
