@@ -9,7 +9,7 @@ fn counter(name: &str) -> u64 {
     let found = counters
         .filter(|c| c[0] == name)
         .filter_map(|c| c[1].as_u64());
-    found.last().unwrap_or(0)
+    found.sum()
 }
 
 /// Bytes that an iperf3 client has seen acknowledged.

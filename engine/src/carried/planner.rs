@@ -303,8 +303,14 @@ mod tests {
         }
     }
 
+    fn looked_at(planner: &mut Planner, times: u8, flow: Flow) {
+        for _ in 0..times {
+            planner.meet(at(0), flow);
+        }
+    }
+
     fn carried(planner: &mut Planner, flow: Flow) {
-        (0..LOOKS).for_each(|_| drop(planner.meet(at(0), flow)));
+        looked_at(planner, LOOKS, flow);
         let changes = planner.changes();
         assert_eq!(changes.last(), Some(&Change::Carry(flow.seen, flow.then)));
     }
@@ -356,8 +362,8 @@ mod tests {
         planner.leave_all();
         assert_eq!(planner.changes(), [], "nothing was carried");
         carried(&mut planner, flow(1));
-        (0..LOOKS).for_each(|_| drop(planner.meet(at(0), flow(2))));
-        (1..LOOKS).for_each(|_| drop(planner.meet(at(0), flow(3))));
+        looked_at(&mut planner, LOOKS, flow(2));
+        looked_at(&mut planner, LOOKS - 1, flow(3));
         planner.leave_all();
         planner.meet(at(0), flow(3));
         assert_eq!(planner.changes(), [Change::LeaveAll]);
@@ -386,7 +392,7 @@ mod tests {
         let before = of_connection(1, 7, Direction::Original);
         let after = of_connection(2, 7, Direction::Original);
         carried(&mut planner, before);
-        (0..LOOKS).for_each(|_| drop(planner.meet(at(0), after)));
+        looked_at(&mut planner, LOOKS, after);
         let expected = [
             Change::Leave(before.seen),
             Change::Carry(after.seen, after.then),

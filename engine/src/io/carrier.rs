@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::keeper::KeeperLink;
 use super::keeper::carrier as kernel;
-use super::keeper::protocol::{ReplyBody, RequestBody};
+use super::keeper::protocol::{CarrierRequest, ReplyBody, RequestBody};
 use super::wire::Wire;
 use super::worker::WorkerHandle;
 use crate::carried::{Carriage, Change, Counted, Seen};
@@ -97,15 +97,21 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
 fn obey(keeper: &KeeperLink, order: Order) {
     let plan = order.plan;
     if order.leave_all {
-        let _ = keeper.request(RequestBody::CarryNothing { plan }, &[]);
+        let _ = keeper.request(RequestBody::Carrier(CarrierRequest::LeaveAll { plan }), &[]);
     }
     for leave in order.leave.chunks(AT_ONCE) {
         let (leave, carry) = (leave.to_vec(), Vec::new());
-        let _ = keeper.request(RequestBody::Carry { plan, leave, carry }, &[]);
+        let _ = keeper.request(
+            RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
+            &[],
+        );
     }
     for carry in order.carry.chunks(AT_ONCE) {
         let (leave, carry) = (Vec::new(), carry.to_vec());
-        let _ = keeper.request(RequestBody::Carry { plan, leave, carry }, &[]);
+        let _ = keeper.request(
+            RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
+            &[],
+        );
     }
 }
 
@@ -113,7 +119,7 @@ fn obey(keeper: &KeeperLink, order: Order) {
 fn report(keeper: &KeeperLink, worker: &WorkerHandle) -> bool {
     let mut any = false;
     for page in 0.. {
-        let reply = keeper.request(RequestBody::Carried { page }, &[]);
+        let reply = keeper.request(RequestBody::Carrier(CarrierRequest::Read { page }), &[]);
         let Ok((ReplyBody::Carried { carried, more }, _)) = reply else {
             return false;
         };

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pontoon_engine::io::keeper::carrier::{Carriage, Numbers, Rewritten, Seen};
-use pontoon_engine::io::keeper::protocol::{Plug, ReplyBody, RequestBody};
+use pontoon_engine::io::keeper::protocol::{CarrierRequest, Plug, ReplyBody, RequestBody};
 use pontoon_engine::io::namespace::{Inside, enter, in_child, owner_of};
 use pontoon_packet::MacAddr;
 use pontoon_packet::parse::protocol::UDP;
@@ -25,8 +25,8 @@ pub(super) fn carried_by_root(engine: &Engine) {
 }
 
 pub(super) fn carried_flows(engine: &Engine) {
-    ask(engine, RequestBody::Carrier);
-    ask(engine, RequestBody::Carrier);
+    ask(engine, RequestBody::Carrier(CarrierRequest::Raise));
+    ask(engine, RequestBody::Carrier(CarrierRequest::Raise));
     let places = [0, 1].map(|at| place(engine, at));
     let sockets = [0, 1].map(|at| socket(engine, &places[at].0));
     let [first, second] = &sockets;
@@ -51,7 +51,10 @@ pub(super) fn carried_flows(engine: &Engine) {
     let ReplyBody::Carried {
         carried,
         more: false,
-    } = ask(engine, RequestBody::Carried { page: 0 })
+    } = ask(
+        engine,
+        RequestBody::Carrier(CarrierRequest::Read { page: 0 }),
+    )
     else {
         panic!("something else");
     };
@@ -66,7 +69,10 @@ pub(super) fn carried_flows(engine: &Engine) {
 
     change(engine, &[there.0], &[]);
     silent(first, second, to(1, 5000));
-    ask(engine, RequestBody::CarryNothing { plan: 0 });
+    ask(
+        engine,
+        RequestBody::Carrier(CarrierRequest::LeaveAll { plan: 0 }),
+    );
     silent(second, first, to(0, 5000));
     translated(engine, &places, &sockets);
 }
@@ -196,11 +202,11 @@ fn change(engine: &Engine, leave: &[Seen], carry: &[(Seen, Carriage)]) {
     let (leave, carry) = (leave.to_vec(), carry.to_vec());
     ask(
         engine,
-        RequestBody::Carry {
+        RequestBody::Carrier(CarrierRequest::Change {
             plan: 0,
             leave,
             carry,
-        },
+        }),
     );
 }
 

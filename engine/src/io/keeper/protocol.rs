@@ -150,27 +150,8 @@ pub enum RequestBody {
     },
     /// All prefixes that the namespace has routes for. Reply: [`ReplyBody::HostRoutes`].
     HostRoutes,
-    /// Have flows carried by the kernel, as far as it can. Reply: [`ReplyBody::Done`].
-    Carrier,
-    /// Leave some flows to the engine again, and carry others. Reply: [`ReplyBody::Done`].
-    Carry {
-        /// Number of the plan that says so; refused once a later one has left everything.
-        plan: u64,
-        /// Those that are carried now.
-        leave: Vec<Seen>,
-        /// Those that are not.
-        carry: Vec<(Seen, Carriage)>,
-    },
-    /// Leave all flows to the engine again. Reply: [`ReplyBody::Done`].
-    CarryNothing {
-        /// Number of the plan that says so.
-        plan: u64,
-    },
-    /// What was carried of each flow. Reply: [`ReplyBody::Carried`].
-    Carried {
-        /// As many as a message has room for; the first one, 0, reads them anew.
-        page: usize,
-    },
+    /// Something of flows that the kernel carries.
+    Carrier(CarrierRequest),
     /// Bind sockets at ports of the namespace that the keeper was started from, as many as one message
     /// has room for ([`MAX_FDS`](crate::io::fdpass::MAX_FDS)) at most. Reply: [`ReplyBody::Bound`],
     /// with the sockets. Ports that an engine before this one has had are had again, with everybody who
@@ -180,6 +161,32 @@ pub enum RequestBody {
     Unbind(Vec<HostEndpoint>),
     /// Who has a port that is taken. Reply: [`ReplyBody::Holder`].
     Holder(HostEndpoint),
+}
+
+/// What an engine asks of flows that the kernel carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum CarrierRequest {
+    /// Have flows carried, as far as the kernel can. Reply: [`ReplyBody::Done`].
+    Raise,
+    /// Leave some flows to the engine again, and carry others. Reply: [`ReplyBody::Done`].
+    Change {
+        /// Number of the plan that says so; refused once a later one has left everything.
+        plan: u64,
+        /// Those that are carried now.
+        leave: Vec<Seen>,
+        /// Those that are not.
+        carry: Vec<(Seen, Carriage)>,
+    },
+    /// Leave all flows to the engine again. Reply: [`ReplyBody::Done`].
+    LeaveAll {
+        /// Number of the plan that says so.
+        plan: u64,
+    },
+    /// What was carried of each flow. Reply: [`ReplyBody::Carried`].
+    Read {
+        /// As many as a message has room for; the first one, 0, reads them anew.
+        page: usize,
+    },
 }
 
 impl RequestBody {

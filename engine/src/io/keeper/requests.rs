@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::carrier::Carrier;
 use super::links::Made;
-use super::protocol::{FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, SandboxId, VERSION};
+use super::protocol::{
+    CarrierRequest, FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, SandboxId, VERSION,
+};
 use super::{Keeper, holder, leftovers, plug, uplink};
 use crate::io::fdpass::MAX_FDS;
 use crate::io::namespace::Inside;
@@ -97,15 +99,7 @@ impl Keeper {
                 bare(ReplyBody::Done)
             }
             RequestBody::HostRoutes => bare(ReplyBody::HostRoutes(uplink::host_routes()?)),
-            RequestBody::Carrier => done(self.raise_carrier()?),
-            RequestBody::Carry { plan, leave, carry } => {
-                done(self.carrier()?.change(plan, &leave, &carry)?)
-            }
-            RequestBody::CarryNothing { plan } => done(self.carrier()?.leave_all(plan)?),
-            RequestBody::Carried { page } => {
-                let (carried, more) = self.carrier()?.carried(page)?;
-                bare(ReplyBody::Carried { carried, more })
-            }
+            RequestBody::Carrier(request) => self.carry(request),
             RequestBody::Bind(wanted) if wanted.len() > MAX_FDS => Err(too_many()),
             RequestBody::Bind(wanted) => {
                 let (bound, stopped) = self.ports.bind(&wanted);
@@ -126,6 +120,20 @@ impl Keeper {
             let _ = carrier.watch(&spec.host_ifname);
         }
         Ok(plugged(made))
+    }
+
+    fn carry(&mut self, request: CarrierRequest) -> io::Result<Answer> {
+        match request {
+            CarrierRequest::Raise => done(self.raise_carrier()?),
+            CarrierRequest::Change { plan, leave, carry } => {
+                done(self.carrier()?.change(plan, &leave, &carry)?)
+            }
+            CarrierRequest::LeaveAll { plan } => done(self.carrier()?.leave_all(plan)?),
+            CarrierRequest::Read { page } => {
+                let (carried, more) = self.carrier()?.carried(page)?;
+                Ok((ReplyBody::Carried { carried, more }, Vec::new()))
+            }
+        }
     }
 
     /// Makes the carrier, unless an engine before has had it made.

@@ -12,7 +12,7 @@ use crate::control::state::{
 };
 use crate::io::control::directory::container_files;
 use crate::io::control::store::{FirstProcess, Record, Seat};
-use crate::io::keeper::protocol::{Key, RequestBody};
+use crate::io::keeper::protocol::{CarrierRequest, Key, RequestBody};
 use crate::io::process::{Process, started};
 use crate::io::wire::TAP_INDEX;
 
@@ -47,7 +47,9 @@ impl Control {
         if plan > self.plan {
             self.plan = plan;
             // Who cannot be told carries nothing either: the keeper is gone.
-            let _ = self.keeper.request(RequestBody::CarryNothing { plan }, &[]);
+            let _ = self
+                .keeper
+                .request(RequestBody::Carrier(CarrierRequest::LeaveAll { plan }), &[]);
         }
     }
 

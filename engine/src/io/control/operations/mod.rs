@@ -34,7 +34,9 @@ use crate::control::{Invalid, event};
 use crate::io::alarm::Counts;
 use crate::io::carrier::Carrier;
 use crate::io::keeper::KeeperLink;
-use crate::io::keeper::protocol::{Event, Lives, ReplyBody, RequestBody, SandboxId, VERSION};
+use crate::io::keeper::protocol::{
+    CarrierRequest, Event, Lives, ReplyBody, RequestBody, SandboxId, VERSION,
+};
 use crate::io::shared_rings::{Hearing, SOCKETS};
 use crate::io::wire::SocketId;
 use crate::io::worker::{Worker, WorkerHandle};
@@ -415,7 +417,7 @@ fn raise_carrier(keeper: &KeeperLink, offload: Offload) -> Hearing {
     if offload == Offload::Off {
         return Hearing::Everything;
     }
-    match keeper.request(RequestBody::Carrier, &[]) {
+    match keeper.request(RequestBody::Carrier(CarrierRequest::Raise), &[]) {
         Ok(_) => Hearing::Apart,
         Err(error) => {
             log!("flows are not carried by the kernel: {error}");

@@ -18,24 +18,22 @@
 //! Measured with 6.18: everything below is allowed to a user over a network namespace whose user namespace is
 //! his own, from outside of it, by a socket that was opened inside.
 
+mod keys;
+mod rules;
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use pontoon_packet::parse::protocol::{TCP, UDP};
 use serde::{Deserialize, Serialize};
 
-use crate::io::nftables::expression::{
-    Bytes, Checksum, Comparison, FIRST, Header, Meta, Register, Verdict, compare, forward, load,
-    lookup, mask, meta, store, verdict,
-};
+use crate::io::nftables::expression::{Verdict, verdict};
 use crate::io::nftables::{Batch, ChainHook, Family, Map, Tables};
+use rules::{BRIDGED, ROUTED, rules};
 
 const TABLE: &str = "pontoon";
 /// The rules of all interfaces.
 const CHAIN: &str = "carry";
-const BRIDGED: &str = "bridged";
-const ROUTED: &str = "routed";
 /// Most elements of a map. Ours: what the connection table holds, twice.
 const SIZE: u32 = 131_072;
 
@@ -247,230 +245,5 @@ impl Carrier {
             }
         }
         Ok(all)
-    }
-}
-
-impl Seen {
-    /// As the rules put it together in registers of four bytes.
-    fn key(&self) -> Vec<u8> {
-        let mut key = self.ingress.to_ne_bytes().to_vec();
-        key.extend(self.dst_mac);
-        key.extend(self.src_mac);
-        key.extend(ETHERTYPE_IPV4);
-        key.extend([0; 2]);
-        match self.routed {
-            None => key.extend([self.protocol, 0, 0, 0]),
-            Some(numbers) => key.extend([numbers.ttl, self.protocol, 0, 0]),
-        }
-        key.extend(self.src.octets());
-        key.extend(self.dst.octets());
-        key.extend(
-            self.routed
-                .map_or(Vec::new(), |numbers| numbers.ports().to_vec()),
-        );
-        key
-    }
-
-    /// The flow of a key.
-    fn of(key: &[u8]) -> Option<Self> {
-        let at = |offset: usize| key.get(offset).copied();
-        let four = |offset: usize| <[u8; 4]>::try_from(key.get(offset..offset + 4)?).ok();
-        let mac = |offset: usize| <[u8; 6]>::try_from(key.get(offset..offset + 6)?).ok();
-        let routed = four(32).map(|[a, b, c, d]| Numbers {
-            ttl: key[20],
-            src_port: u16::from_be_bytes([a, b]),
-            dst_port: u16::from_be_bytes([c, d]),
-        });
-        Some(Self {
-            ingress: u32::from_ne_bytes(four(0)?),
-            dst_mac: mac(4)?,
-            src_mac: mac(10)?,
-            protocol: at(if routed.is_some() { 21 } else { 20 })?,
-            src: four(24)?.into(),
-            dst: four(28)?.into(),
-            routed,
-        })
-    }
-}
-
-impl Numbers {
-    fn ports(self) -> [u8; 4] {
-        let ([a, b], [c, d]) = (self.src_port.to_be_bytes(), self.dst_port.to_be_bytes());
-        [a, b, c, d]
-    }
-}
-
-impl Carriage {
-    fn data(&self) -> Vec<u8> {
-        let Some(new) = self.rewritten else {
-            return self.egress.to_ne_bytes().to_vec();
-        };
-        let mut data = new.dst_mac.to_vec();
-        data.extend(new.src_mac);
-        data.extend([new.numbers.ttl, 0, 0, 0]);
-        data.extend(new.src.octets());
-        data.extend(new.dst.octets());
-        data.extend(new.numbers.ports());
-        data.extend(self.egress.to_ne_bytes());
-        data
-    }
-}
-
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE: Bytes = Bytes(Header::Link, 12, 2);
-const LINK_HEADER: Bytes = Bytes(Header::Link, 0, 14);
-const MACS: Bytes = Bytes(Header::Link, 0, 12);
-const VERSION_AND_LENGTH: Bytes = Bytes(Header::Network, 0, 1);
-const FRAGMENT: Bytes = Bytes(Header::Network, 6, 2);
-const TTL_AND_PROTOCOL: Bytes = Bytes(Header::Network, 8, 2);
-const TTL: Bytes = Bytes(Header::Network, 8, 1);
-const PROTOCOL: Bytes = Bytes(Header::Network, 9, 1);
-const ADDRESSES: Bytes = Bytes(Header::Network, 12, 8);
-const PORTS: Bytes = Bytes(Header::Transport, 0, 4);
-const TCP_FLAGS: Bytes = Bytes(Header::Transport, 13, 1);
-const UDP_CHECKSUM: Bytes = Bytes(Header::Transport, 6, 2);
-const IP_CHECKSUM: u32 = 10;
-
-fn rules() -> Vec<Vec<Vec<u8>>> {
-    use Comparison::{Different, Equal};
-    let tagged = |tag: [u8; 2]| {
-        let is = compare(FIRST, Equal, &tag);
-        vec![load(ETHERTYPE, FIRST), is, verdict(Verdict::Drop)]
-    };
-    let unless = |bytes, value: &[u8]| {
-        let differs = compare(FIRST, Different, value);
-        vec![load(bytes, FIRST), differs, verdict(Verdict::Accept)]
-    };
-    vec![
-        tagged([0x81, 0x00]),
-        tagged([0x88, 0xa8]),
-        unless(ETHERTYPE, &ETHERTYPE_IPV4),
-        unless(VERSION_AND_LENGTH, &[0x45]),
-        vec![
-            load(FRAGMENT, FIRST),
-            // All but *don't fragment*.
-            mask(FIRST, &[0xbf, 0xff]),
-            compare(FIRST, Different, &[0, 0]),
-            verdict(Verdict::Accept),
-        ],
-        vec![
-            meta(Meta::Protocol, FIRST),
-            compare(FIRST, Equal, &[TCP]),
-            load(TCP_FLAGS, FIRST),
-            // URG, RST, SYN, FIN.
-            mask(FIRST, &[0x27]),
-            compare(FIRST, Different, &[0]),
-            verdict(Verdict::Accept),
-        ],
-        bridged(),
-        // The engine gives what may be cut another identification.
-        unless(FRAGMENT, &[0x40, 0x00]),
-        routed(TCP, 16, Vec::new()),
-        routed(
-            UDP,
-            6,
-            vec![
-                load(UDP_CHECKSUM, FIRST),
-                compare(FIRST, Different, &[0, 0]),
-            ],
-        ),
-    ]
-}
-
-fn bridged() -> Vec<Vec<u8>> {
-    let mut rule = key();
-    rule.extend([
-        load(PROTOCOL, Register(5)),
-        load(ADDRESSES, Register(6)),
-        lookup(BRIDGED, FIRST, FIRST),
-        forward(FIRST),
-    ]);
-    rule
-}
-
-/// `sum` is the checksum's offset in the transport header.
-fn routed(protocol: u8, sum: u32, unless: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut rule = vec![
-        meta(Meta::Protocol, FIRST),
-        compare(FIRST, Comparison::Equal, &[protocol]),
-    ];
-    rule.extend(unless);
-    rule.extend(key());
-    rule.extend([
-        load(TTL_AND_PROTOCOL, Register(5)),
-        load(ADDRESSES, Register(6)),
-        load(PORTS, Register(8)),
-        lookup(ROUTED, FIRST, FIRST),
-        store(MACS, FIRST, Checksum::None),
-        store(TTL, Register(3), Checksum::At(IP_CHECKSUM)),
-        store(
-            ADDRESSES,
-            Register(4),
-            Checksum::AtAndTransport(IP_CHECKSUM),
-        ),
-        store(PORTS, Register(6), Checksum::At(sum)),
-        forward(Register(7)),
-    ]);
-    rule
-}
-
-/// What both keys begin with.
-fn key() -> Vec<Vec<u8>> {
-    vec![meta(Meta::Interface, FIRST), load(LINK_HEADER, Register(1))]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(routed: Option<Numbers>) -> Seen {
-        Seen {
-            ingress: 7,
-            dst_mac: [2, 0, 0, 0, 0, 1],
-            src_mac: [2, 0, 0, 0, 0, 2],
-            protocol: TCP,
-            src: Ipv4Addr::new(172, 17, 0, 2),
-            dst: Ipv4Addr::new(192, 0, 2, 1),
-            routed,
-        }
-    }
-
-    #[test]
-    fn a_flow_is_known_by_its_key() {
-        let numbers = Numbers {
-            ttl: 64,
-            src_port: 40_000,
-            dst_port: 80,
-        };
-        for (seen, length) in [(seen(None), 32), (seen(Some(numbers)), 36)] {
-            assert_eq!(seen.key().len(), length);
-            assert_eq!(Seen::of(&seen.key()), Some(seen));
-        }
-        assert_eq!(Seen::of(&[0; 31]), None);
-    }
-
-    #[test]
-    fn data_are_as_long_as_the_map_says() {
-        let numbers = Numbers {
-            ttl: 63,
-            src_port: 1,
-            dst_port: 2,
-        };
-        let rewritten = Rewritten {
-            dst_mac: [1; 6],
-            src_mac: [2; 6],
-            src: Ipv4Addr::LOCALHOST,
-            dst: Ipv4Addr::BROADCAST,
-            numbers,
-        };
-        let bridged = Carriage {
-            egress: 9,
-            rewritten: None,
-        };
-        let routed = Carriage {
-            egress: 9,
-            rewritten: Some(rewritten),
-        };
-        assert_eq!((bridged.data().len(), routed.data().len()), (4, 32));
     }
 }
