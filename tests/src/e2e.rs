@@ -51,6 +51,9 @@ const ISOLATION: &str = include_str!("e2e/isolation.py");
 /// Python module with traffic across interfaces that come and go.
 const LINKS: &str = include_str!("e2e/links.py");
 
+/// Python module with traffic that the kernel carries.
+const OFFLOAD: &str = include_str!("e2e/offload.py");
+
 /// Declares tests that run in the laboratory.
 #[macro_export]
 macro_rules! laboratory_tests {
@@ -405,6 +408,12 @@ impl Lab {
         fs::write("/run/links.py", LINKS).expect("a writable /run");
         let program = format!("from links import *\n{}", dedent(program));
         println!("{}", self.wire(&program));
+    }
+
+    /// Runs a Python program that uses the module `offload`; otherwise as [`Lab::links`].
+    pub fn offload(&self, program: &str) {
+        fs::write("/run/offload.py", OFFLOAD).expect("a writable /run");
+        self.links(&format!("from offload import *\n{}", dedent(program)));
     }
 
     /// Lets the kernel of a namespace hear no IPv4 any more; sockets on the wire still do.
