@@ -20,8 +20,8 @@ use std::time::Instant;
 
 use etherparse::PacketBuilder;
 use pontoon_engine::config::{
-    AddressOwner, Egress, Guarding, Isolation, NetworkConfig, NetworkId, Outside, PortConfig,
-    PortId, UplinkConfig, UplinkId,
+    AddressOwner, Egress, Guarding, Isolation, NetworkConfig, NetworkId, OffloadMode, Outside,
+    PortConfig, PortId, UplinkConfig, UplinkId,
 };
 use pontoon_engine::{Datapath, Seeds, Transmit};
 use pontoon_nat::{AHEAD, ConnId, Limits, Profile};
@@ -94,6 +94,7 @@ fn datapath(ports: u32, flows: usize) -> Datapath {
         outside: Outside::Uplink(UplinkId(1)),
         egress: Egress::default(),
         isolation: Isolation::default(),
+        offload: OffloadMode::Auto,
         host_loopback: None,
     };
     datapath.add_network(network).expect("network");

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use pontoon_engine::config::{OffloadMode, UnknownOffload};
 use pontoon_engine::control::Invalid;
 use pontoon_engine::control::api::{EndpointSpec, NetworkMode};
 use pontoon_engine::control::name::check_name;
 use pontoon_engine::control::place;
 use pontoon_engine::control::publish::{self, PublishRange};
-use pontoon_engine::io::control::transport::INSTANCE;
+use pontoon_engine::io::control::transport::{INSTANCE, OFFLOAD};
 
 /// Containers' networks without root: bridge, NAT and published ports in userspace.
 #[derive(Debug, Parser)]
@@ -19,6 +20,9 @@ pub(crate) struct Cli {
     /// Which of the user's engines: each has networks, containers and a directory of its own
     #[arg(long, env = INSTANCE, value_name = "NAME", value_parser = instance, global = true)]
     pub(crate) instance: Option<String>,
+    /// Whether the kernel carries flows of an engine that this command starts: auto or off
+    #[arg(long, env = OFFLOAD, value_name = "MODE", value_parser = offload)]
+    pub(crate) offload: Option<OffloadMode>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -29,6 +33,14 @@ fn instance(name: &str) -> Result<String, Invalid> {
         check_name("--instance", name)?;
     }
     Ok(name.to_owned())
+}
+
+/// What the variable says; nothing when it is empty.
+fn offload(text: &str) -> Result<OffloadMode, UnknownOffload> {
+    match text {
+        "" => Ok(OffloadMode::default()),
+        text => text.parse(),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -435,6 +447,9 @@ pub(crate) struct CreateNetwork {
     /// Give the host an interface on the network: veth or tap
     #[arg(long)]
     pub(crate) host_port: Option<String>,
+    /// Whether the kernel carries flows of the network: auto or off
+    #[arg(long, value_name = "MODE", default_value_t)]
+    pub(crate) offload: OffloadMode,
     /// Note something about the network: NAME=VALUE
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,

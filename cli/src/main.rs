@@ -19,9 +19,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
+use pontoon_engine::config::OffloadMode;
 use pontoon_engine::control::api::{AttachSpec, Naming, RemoveMode, Reply, Request};
 use pontoon_engine::control::labels;
-use pontoon_engine::io::control::transport::{INSTANCE, runtime_directory};
+use pontoon_engine::io::control::transport::{INSTANCE, OFFLOAD, runtime_directory};
 
 use args::{Attach, Cli, Command, Listing};
 use client::{Client, Failure};
@@ -32,7 +33,10 @@ const OWN_ERROR: u8 = 125;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(name) = &cli.instance {
-        choose_instance(name);
+        hand_down(INSTANCE, name);
+    }
+    if let Some(mode) = cli.offload {
+        hand_down(OFFLOAD, &mode.to_string());
     }
     if !matches!(cli.command, Command::Keeper { .. } | Command::Engine { .. }) {
         end_with_the_reader();
@@ -41,7 +45,7 @@ fn main() -> ExitCode {
         Command::Run(_) | Command::Exec(_) => OWN_ERROR,
         _ => 1,
     };
-    match dispatch(cli.command) {
+    match dispatch(cli.command, cli.offload.unwrap_or_default()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // The standard error of keeper and engine is a file, whose disk may be full.
@@ -61,14 +65,14 @@ fn end_with_the_reader() {
     debug_assert!(restored.is_ok());
 }
 
-/// Keeper and engine inherit which instance they are.
+/// Keeper and engine inherit which instance they are, and what they are told.
 #[allow(unsafe_code, reason = "the environment is the whole process's")]
-fn choose_instance(name: &str) {
+fn hand_down(name: &str, value: &str) {
     // SAFETY: this process has a single thread yet.
-    unsafe { std::env::set_var(INSTANCE, name) };
+    unsafe { std::env::set_var(name, value) };
 }
 
-fn dispatch(command: Command) -> Result<u8, Failure> {
+fn dispatch(command: Command, offload: OffloadMode) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => run::run(args),
         Command::Exec(args) => run::exec(&args),
@@ -116,7 +120,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Demo { inside: true } => demo::inside(),
         Command::Keeper { leave } => start::keeper(leave),
         Command::Engine { protocol: true, .. } => Ok(start::engine_protocol()),
-        Command::Engine { leave, .. } => start::engine(leave),
+        Command::Engine { leave, .. } => start::engine(leave, offload),
     }
 }
 

@@ -22,6 +22,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("name", "--name"),
     ("network", "--network"),
     ("networks", "--network"),
+    ("offload", "--offload"),
     ("options", "--opt"),
     ("publish", "--publish"),
     ("servers", "--dns"),

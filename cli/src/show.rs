@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pontoon_engine::control::api::{ContainerView, NetworkView, Reply, Request};
+use pontoon_engine::control::api::{ContainerView, NetworkView, OffloadView, Reply, Request};
 use pontoon_engine::view::{FdbEntry, FlowEntry, NeighbourEntry};
 use serde::Serialize;
 
@@ -207,6 +207,7 @@ pub(crate) fn status(client: &Client, listing: &Listing) -> Shown {
         status.ports.len()
     );
     println!("receive rings: {} MiB", status.ring_bytes >> 20);
+    println!("offload: {}", offload(&status.offload));
     if let Some(last_end) = &status.last_end {
         println!(
             "restarts: {}, the last one after {last_end}",
@@ -217,6 +218,14 @@ pub(crate) fn status(client: &Client, listing: &Listing) -> Shown {
         println!("not written down: {trouble}");
     }
     Ok(0)
+}
+
+fn offload(OffloadView { mode, active, why }: &OffloadView) -> String {
+    match why {
+        Some(why) => format!("{mode}, but no flow is carried by the kernel: {why}"),
+        None if *active => format!("{mode}: established flows are carried by the kernel"),
+        None => mode.to_string(),
+    }
 }
 
 /// Names of ports and networks by number.

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pontoon_engine::config::OffloadMode;
 use pontoon_engine::control::api::{Reply, Request, StatusView};
 use pontoon_engine::io::control::transport::runtime_directory;
-use pontoon_engine::io::control::{End, Offload, Stay, make_private};
+use pontoon_engine::io::control::{End, Stay, make_private};
 use pontoon_engine::io::keeper::{PAUSE, Program, START_AGAIN, protocol};
 use pontoon_engine::io::process::missing;
 
@@ -194,22 +195,14 @@ fn raise_file_limit() -> Result<(), Failure> {
 }
 
 /// `pontoon engine`.
-pub(crate) fn engine(leave: bool) -> Result<u8, Failure> {
+pub(crate) fn engine(leave: bool, offload: OffloadMode) -> Result<u8, Failure> {
     give_up_rights()?;
     let stay = if leave { Stay::WhileUsed } else { Stay::Always };
-    match pontoon_engine::io::control::run(&runtime_directory(), stay, offload()) {
+    match pontoon_engine::io::control::run(&runtime_directory(), stay, offload) {
         Ok(End::InOrder) => Ok(0),
         Ok(End::ForAnother) => Ok(START_AGAIN),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(RUNS_ALREADY),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether the kernel carries flows: unless `PONTOON_OFFLOAD` is `off`.
-fn offload() -> Offload {
-    match std::env::var("PONTOON_OFFLOAD").as_deref() {
-        Ok("off") => Offload::Off,
-        _ => Offload::Auto,
     }
 }
 

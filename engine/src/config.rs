@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use pontoon_packet::MacAddr;
 pub use pontoon_switch::{Isolation, PortId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A network: one bridge, one subnet, one gateway.
@@ -39,9 +40,68 @@ pub struct NetworkConfig {
     pub egress: Egress,
     /// Whether its containers reach each other.
     pub isolation: Isolation,
+    /// Whether the kernel may carry its flows. A flow from one network to another takes the consent of both.
+    pub offload: OffloadMode,
     /// An address inside `subnet` that stands for the host's loopback; the user uplink leads there.
     pub host_loopback: Option<IpAddr>,
 }
+
+/// Whether the kernel carries established flows.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OffloadMode {
+    /// Those that are worth it, where it can.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+}
+
+impl fmt::Display for OffloadMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl core::str::FromStr for OffloadMode {
+    type Err = UnknownOffload;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOffload> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => Err(UnknownOffload),
+        }
+    }
+}
+
+/// A text that is no [`OffloadMode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownOffload;
+
+impl fmt::Display for UnknownOffload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected auto or off")
+    }
+}
+
+impl core::error::Error for UnknownOffload {}
 
 /// A network's way to the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use pontoon_engine::config::{
-    AddressOwner, Egress, Guarding, Isolation, NetworkConfig, NetworkId, Outside, PortConfig,
-    PortId, UplinkConfig, UplinkId,
+    AddressOwner, Egress, Guarding, Isolation, NetworkConfig, NetworkId, OffloadMode, Outside,
+    PortConfig, PortId, UplinkConfig, UplinkId,
 };
 use pontoon_engine::{Datapath, Seeds, Transmit};
 use pontoon_nat::{ConnId, Limits, Owner, Profile, Published};
@@ -214,6 +214,7 @@ impl Lab {
             outside,
             egress: Egress::default(),
             isolation: Isolation::default(),
+            offload: OffloadMode::Auto,
             host_loopback: None,
         };
         self.datapath.add_network(config).expect("fresh network");

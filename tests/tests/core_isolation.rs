@@ -1,7 +1,7 @@
 //! Who may begin a flow with whom, on the pure core: each way of keeping apart beside the same without it.
 
 use pontoon_engine::config::{
-    Egress, Guarding, Isolation, NetworkConfig, Outside, PortId, UplinkId,
+    Egress, Guarding, Isolation, NetworkConfig, OffloadMode, Outside, PortId, UplinkId,
 };
 use pontoon_packet::build::Packet;
 use pontoon_packet::parse::tcp_flags::{ACK, SYN};
@@ -27,6 +27,7 @@ fn lab(egress: Egress, isolation: Isolation) -> Lab {
         outside: Outside::Uplink(UplinkId(1)),
         egress,
         isolation,
+        offload: OffloadMode::Auto,
         host_loopback: None,
     };
     lab.datapath.add_network(config).expect("a fresh network");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pontoon_engine::config::{
-    Egress, Guarding, Isolation, NetworkConfig, NetworkId, Outside, PortId,
+    Egress, Guarding, Isolation, NetworkConfig, NetworkId, OffloadMode, Outside, PortId,
 };
 use pontoon_nat::{Limits, Owner, Published};
 use pontoon_packet::build::Packet;
@@ -328,6 +328,7 @@ fn with_loopback() -> Lab {
         outside: Outside::User,
         egress: Egress::default(),
         isolation: Isolation::default(),
+        offload: OffloadMode::Auto,
         host_loopback: Some(LOOPBACK.into()),
     };
     lab.datapath.add_network(config).expect("a fresh network");

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use pontoon_engine::config::OffloadMode;
 use pontoon_engine::control::name::check_name;
 use serde::Serialize;
 
@@ -119,6 +120,9 @@ pub(super) struct Network {
     pub(super) host_loopback: bool,
     pub(super) mtu: Option<u32>,
     pub(super) host_port: Option<String>,
+    /// Left out of what is compared when the file says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offload: Option<OffloadMode>,
     pub(super) labels: Vec<String>,
 }
 

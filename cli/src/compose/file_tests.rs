@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use pontoon_engine::config::OffloadMode;
+
 use super::fields::Surroundings;
 use super::file::{Condition, read};
 use super::project::{Project, project};
@@ -65,6 +67,7 @@ const SHOP: &str = "version: '3'\n\
          \x20   ipam: {config: [{subnet: 172.30.0.0/24, gateway: 172.30.0.1, aux_addresses: {a: 172.30.0.2}}]}\n\
          \x20   driver_opts: {com.docker.network.bridge.enable_icc: 'false'}\n\
          \x20   internal: true\n\
+         \x20   offload: off\n\
          \x20   mtu: 1400\n";
 
 #[test]
@@ -84,6 +87,9 @@ fn a_file_becomes_networks_and_containers_in_order() {
     );
     assert_eq!(front.opt, [icc]);
     assert_eq!((front.internal, front.mtu), (true, Some(1400)));
+    let offload = |nth: usize| Some(project.networks[nth].create.as_ref()?.offload);
+    let told = [offload(0), offload(1)];
+    assert_eq!(told, [Some(OffloadMode::Off), Some(OffloadMode::Auto)]);
     assert_eq!(
         names(project.containers.iter().map(|c| c.name.as_str()).collect()),
         "store shop-web-1"

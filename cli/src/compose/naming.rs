@@ -67,6 +67,7 @@ impl Naming<'_> {
             host_loopback: network.host_loopback,
             mtu: network.mtu,
             host_port: network.host_port.clone(),
+            offload: network.offload.unwrap_or_default(),
             label,
             opt: network.driver_opts.clone(),
         };

@@ -23,6 +23,7 @@ pub(super) fn network(key: &str, place: &Place<'_>) -> Result<Network, Fault> {
             .unwrap_or_default(),
         mtu: table.read("mtu", |place| place.parsed("a number of bytes"))?,
         host_port: table.read("host_port", Place::text)?,
+        offload: table.read("offload", |place| place.parsed("auto or off"))?,
         labels: table.read("labels", labels)?.unwrap_or_default(),
     };
     table.finish(|_| None)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use pontoon_engine::config::OffloadMode;
 use pontoon_engine::control::api::{ContainerView, Labels, NetworkView, Reply, Request};
 use serde::Serialize;
 
@@ -85,6 +86,7 @@ struct Own {
     mtu: u16,
     host_interface: Option<String>,
     host_loopback: Option<IpAddr>,
+    offload: OffloadMode,
 }
 
 /// `network inspect`.
@@ -171,6 +173,7 @@ fn shown(network: NetworkView, containers: &[ContainerView]) -> Network {
             mtu: network.mtu,
             host_interface: network.host_interface,
             host_loopback: network.host_loopback,
+            offload: network.offload,
         },
         name: network.name,
         id: network.id,

@@ -68,6 +68,7 @@ pub(crate) fn create(args: CreateNetwork) -> Result<NetworkView, Failure> {
         },
         mtu: args.mtu,
         host_port: args.host_port,
+        offload: args.offload,
         labels: labels::parse(&args.label)?,
         options: args.opt.into_iter().collect(),
     };

@@ -26,7 +26,7 @@ use std::process::Command;
 
 use pontoon_engine::control::api::{AttachSpec, Naming, NetworkMode, Reply, Request};
 use pontoon_engine::control::labels;
-use pontoon_engine::io::control::transport::INSTANCE;
+use pontoon_engine::io::control::transport::{INSTANCE, OFFLOAD};
 use pontoon_engine::io::namespace::{Inside, enter};
 
 use crate::args::{Host, Run, publish};
@@ -131,7 +131,8 @@ pub(crate) fn host(args: &Host) -> Result<u8, Failure> {
 fn become_contained(command: &[String], environment: &[(String, String)]) -> u8 {
     become_command(command, |next| {
         let asked_for = environment.iter().map(|(name, value)| (name, value));
-        next.env_remove(INSTANCE).envs(asked_for);
+        next.env_remove(INSTANCE).env_remove(OFFLOAD);
+        next.envs(asked_for);
     })
 }
 

@@ -247,8 +247,8 @@ impl Planner {
         let tally = &self.tally;
         vec![
             ("carried.flows", self.len() as u64),
-            ("carried.begun", tally.begun),
-            ("carried.left", tally.left),
+            ("carried.installed", tally.begun),
+            ("carried.removed", tally.left),
             ("carried.refused", tally.refused),
             ("carried.frames", tally.packets),
             ("carried.bytes", tally.bytes),

@@ -8,8 +8,8 @@ use pontoon_packet::rewrite::Translation;
 use pontoon_packet::{Endpoint, Facts, Ip, L4, Timestamp};
 
 use super::{Carriage, Change, Counted, EVERY, Flow, Numbers, Planner, Reach, Rewritten, Seen};
-use crate::config::PortId;
-use crate::datapath::Datapath;
+use crate::config::{OffloadMode, PortId};
+use crate::datapath::{Datapath, Port, Role};
 use crate::flow_cache::Way;
 
 /// The planner, and whose turn it is.
@@ -95,7 +95,7 @@ impl Datapath {
             return Vec::new();
         };
         let mut counters = planner.counters();
-        counters.push(("carried.left_all", *plan));
+        counters.push(("carried.flushed", *plan));
         let named = counters
             .into_iter()
             .map(|(name, count)| (name.to_owned(), count));
@@ -205,6 +205,15 @@ impl Datapath {
         self.meet(now, flow);
     }
 
+    /// Whether the port's network agrees; a port of none has no say.
+    fn may_be_carried(&self, port: &Port) -> bool {
+        let Role::Member(network) = port.role else {
+            return true;
+        };
+        let network = self.networks.get(&network);
+        network.is_some_and(|network| network.config.offload == OffloadMode::Auto)
+    }
+
     fn meet(&mut self, now: Timestamp, flow: Flow) {
         let at = |port: PortId| self.ports.get(port.0 as usize).and_then(Option::as_ref);
         let (Some(ingress), Some(egress)) = (at(flow.seen.ingress), at(flow.then.egress)) else {
@@ -212,7 +221,7 @@ impl Datapath {
         };
         let within = [ingress, egress]
             .iter()
-            .all(|port| port.reach == Reach::Kernel);
+            .all(|port| port.reach == Reach::Kernel && self.may_be_carried(port));
         // What comes in whole has to leave whole.
         let fits = ingress.mtu <= egress.mtu;
         if let (true, Some(carrying)) = (within && fits, &mut self.carrying)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 use super::labels::LabelFilter;
 use super::publish::{PublishRange, PublishSpec};
+use crate::config::OffloadMode;
 use crate::view::{FdbEntry, FlowEntry, NeighbourEntry, Stats};
 
 /// What a client wants.
@@ -274,6 +275,9 @@ pub struct NetworkSpec {
     pub mtu: Option<u32>,
     /// `veth` or `tap`: give the host a port.
     pub host_port: Option<String>,
+    /// Whether the kernel may carry its flows, as far as the engine has it carry any.
+    #[serde(default)]
+    pub offload: OffloadMode,
     /// What its maker notes about it.
     #[serde(default)]
     pub labels: Labels,
@@ -417,6 +421,9 @@ pub struct NetworkView {
     pub mtu: u16,
     /// Name of the host's interface, where there is one.
     pub host_interface: Option<String>,
+    /// Whether the kernel may carry its flows. An engine that does not say has none carried.
+    #[serde(default)]
+    pub offload: OffloadMode,
     /// Names of its containers that run.
     pub containers: Vec<String>,
     /// What its maker notes about it.
@@ -430,6 +437,17 @@ pub struct NetworkView {
 pub struct Process {
     /// Its number.
     pub pid: u32,
+}
+
+/// Whether the kernel carries established flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OffloadView {
+    /// What the engine was told when it was started.
+    pub mode: OffloadMode,
+    /// Flows are carried.
+    pub active: bool,
+    /// What the kernel refuses, where it was asked in vain.
+    pub why: Option<String>,
 }
 
 /// Everything at a glance.
@@ -453,6 +471,9 @@ pub struct StatusView {
     pub unprivileged: bool,
     /// Memory of all receive rings, in bytes.
     pub ring_bytes: usize,
+    /// Whether the kernel carries flows. An engine that does not say has none carried.
+    #[serde(default)]
+    pub offload: OffloadView,
     /// Networks.
     pub networks: Vec<NetworkView>,
     /// Containers that run.

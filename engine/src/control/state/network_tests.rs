@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{DEFAULT_NETWORK, FreePorts, Network, State};
+use crate::config::OffloadMode;
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, EndpointSpec, NetworkSpec, PruneFilter};
 use crate::control::labels::LabelFilter;
@@ -234,4 +235,24 @@ fn what_nobody_uses_is_pruned_as_far_as_it_is_meant() {
     assert_eq!(unused(&[LabelFilter::has("team")], None), ["blue", "red"]);
     let both = [LabelFilter::has("team"), LabelFilter::has_not("team=red")];
     assert_eq!(unused(&both, None), ["blue"]);
+}
+
+/// A file of an engine that knew nothing of the choice is read, and one that says nothing of it is what such an engine
+/// reads.
+#[test]
+fn networks_of_older_files_have_their_flows_carried() {
+    let mut state = State::default();
+    let off = NetworkSpec {
+        offload: OffloadMode::Off,
+        ..spec("off", "172.29.0.0/24")
+    };
+    create(&mut state, &spec("auto", "172.28.0.0/24")).unwrap();
+    create(&mut state, &off).unwrap();
+    for (name, mode) in [("auto", OffloadMode::Auto), ("off", OffloadMode::Off)] {
+        let network = state.network(name).unwrap();
+        assert_eq!(state.network_view(network).offload, mode);
+        let written = serde_json::to_string(network).unwrap();
+        assert_eq!(written.contains("offload"), mode == OffloadMode::Off);
+        assert_eq!(serde_json::from_str::<Network>(&written).unwrap(), *network);
+    }
 }

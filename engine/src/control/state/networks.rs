@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::addressing::Addressing;
 use super::{DEFAULT_NETWORK, State};
-use crate::config::{Egress, NetworkId};
+use crate::config::{Egress, NetworkId, OffloadMode};
 use crate::control::Invalid;
 use crate::control::address::Allocator;
 use crate::control::api::{HostLoopback, Labels, NetworkSpec, NetworkView, PruneFilter};
@@ -88,6 +88,9 @@ pub struct Network {
     pub mtu: u16,
     /// The host's port, where there is one.
     pub host_port: Option<HostPort>,
+    /// Whether the kernel may carry its flows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub offload: OffloadMode,
     /// What its maker notes about it.
     pub labels: Labels,
     /// Options of its driver, as they were given.
@@ -95,6 +98,11 @@ pub struct Network {
     /// What these options say.
     pub driver: DriverOptions,
     pub(super) addresses: Allocator,
+}
+
+/// What older engines neither write nor read.
+fn is_default(mode: &OffloadMode) -> bool {
+    *mode == OffloadMode::default()
 }
 
 impl Network {
@@ -166,6 +174,7 @@ impl State {
             host_loopback,
             mtu,
             host_port,
+            offload: spec.offload,
             labels: spec.labels.clone(),
             options: spec.options.clone(),
             driver,
@@ -253,6 +262,7 @@ impl State {
             host_loopback: network.host_loopback.map(IpAddr::V4),
             mtu: network.mtu,
             host_interface: network.host_port.map(|_| network.host_interface()),
+            offload: network.offload,
             containers: self
                 .endpoints_on(&network.name)
                 .map(|(c, _)| c.name.clone())

@@ -14,7 +14,7 @@ use crate::control::address::overlaps;
 use crate::control::publish::{PublishSpec, protocol_name};
 
 /// Number of the snapshot's shape. Whoever changes what [`Network`], [`Container`] or what they hold is
-/// made of, counts it up.
+/// made of, counts it up, unless files that were written before mean what they did.
 pub const SCHEMA: u32 = 2;
 
 /// All networks and containers.

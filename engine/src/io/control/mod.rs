@@ -41,6 +41,7 @@ use super::alarm::Counts;
 use super::fdpass::Channel;
 use super::keeper::protocol::{Event, Key};
 use super::keeper::{ENGINE_FD, KeeperLink};
+use crate::config::OffloadMode;
 use crate::control::api::{Answer, Request};
 use crate::control::state::ContainerNumber;
 use directory::lock;
@@ -65,15 +66,6 @@ pub enum Stay {
     Always,
     /// Until the last container goes and no network is left that a user has made.
     WhileUsed,
-}
-
-/// Whether the kernel carries flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offload {
-    /// What is worth it, where the kernel can.
-    Auto,
-    /// Never.
-    Off,
 }
 
 /// What clients' threads tell the main thread.
@@ -155,7 +147,7 @@ impl Drop for Hold<'_> {
 /// # Errors
 /// Another engine runs for `directory` ([`io::ErrorKind::AlreadyExists`]), or the keeper, the sockets
 /// or the threads cannot be had.
-pub fn run(directory: &Path, stay: Stay, offload: Offload) -> io::Result<End> {
+pub fn run(directory: &Path, stay: Stay, offload: OffloadMode) -> io::Result<End> {
     // Before there are threads: they inherit what is blocked.
     let signals = block_signals()?;
     let (keeper, events) = KeeperLink::open(Channel::from_fd(inherited()))?;

@@ -14,6 +14,9 @@ const BACKLOG: i32 = 64;
 /// Which of a user's engines is meant; the one without a name when it is not set.
 pub const INSTANCE: &str = "PONTOON_INSTANCE";
 
+/// Whether the kernel carries flows of an engine that is started: see [`OffloadMode`](crate::config::OffloadMode).
+pub const OFFLOAD: &str = "PONTOON_OFFLOAD";
+
 /// Where the engine that is meant keeps its socket and files: `$XDG_RUNTIME_DIR/pontoon`, or a private
 /// directory under `/tmp` for users without one; with an [`INSTANCE`], beside it. A relative path counts as
 /// none (XDG Base Directory Specification), since the engine works elsewhere.

@@ -61,6 +61,7 @@ impl Control {
             trouble: self.store.trouble().map(str::to_owned),
             unprivileged: self.sandbox.user.is_some(),
             ring_bytes,
+            offload: self.offload.clone(),
             networks: self
                 .state
                 .networks()

@@ -25,9 +25,9 @@ use pontoon_switch::LinkState;
 
 use super::store::Store;
 use super::watch::Watch;
-use super::{Offload, Stay, resolvers};
-use crate::config::{PortId, UplinkId};
-use crate::control::api::{NetworkSpec, Reply, Request};
+use super::{Stay, resolvers};
+use crate::config::{OffloadMode, PortId, UplinkId};
+use crate::control::api::{NetworkSpec, OffloadView, Reply, Request};
 use crate::control::fault::FaultKind;
 use crate::control::state::{DEFAULT_NETWORK, State};
 use crate::control::{Invalid, event};
@@ -86,6 +86,7 @@ pub(super) struct Control {
     directory: PathBuf,
     store: Store,
     lives: Lives,
+    offload: OffloadView,
     left: Option<Left>,
     /// The plan of what the kernel carries that is known to hold.
     plan: u64,
@@ -112,7 +113,7 @@ impl Control {
         stay: Stay,
         watch: Watch,
         directory: PathBuf,
-        offload: Offload,
+        offload: OffloadMode,
     ) -> Outcome<Self> {
         let request = RequestBody::Sandbox { version: VERSION };
         let (reply, fds) = keeper.request(request, &[]).map_err(broken)?;
@@ -137,15 +138,8 @@ impl Control {
         }
         let datapath = Datapath::new(Seeds(random()?), Profile::docker0(), Limits::default());
         let (worker, _thread) = Worker::spawn(datapath).map_err(broken)?;
-        let hearing = raise_carrier(&keeper, offload);
-        let shared = worker
-            .call(move |w, _| w.add_shared(packets, hearing))
-            .map_err(broken)?
-            .map_err(broken)?;
-        if hearing == Hearing::Apart {
-            let carrier = Carrier::start(keeper.clone(), worker.clone()).map_err(broken)?;
-            worker.call(|w, _| w.carry_by(carrier)).map_err(broken)?;
-        }
+        let offload = raise_carrier(&keeper, offload);
+        let shared = hear(&keeper, &worker, packets, &offload)?;
         resolvers::follow(worker.clone()).map_err(broken)?;
         let mut control = Self {
             state: State::default(),
@@ -161,6 +155,7 @@ impl Control {
             store: Store::new(&directory),
             directory,
             lives,
+            offload,
             left: None,
             plan: 0,
             uplinks: HashMap::new(),
@@ -412,16 +407,41 @@ fn unexpected() -> Invalid {
     Invalid::broken("the keeper gave an answer to something else")
 }
 
-/// Asks for a carrier. Without one the engine hears everything itself.
-fn raise_carrier(keeper: &KeeperLink, offload: Offload) -> Hearing {
-    if offload == Offload::Off {
-        return Hearing::Everything;
+/// Has the worker hear the sandbox, and the kernel carry what it can.
+fn hear(
+    keeper: &KeeperLink,
+    worker: &WorkerHandle,
+    packets: Vec<OwnedFd>,
+    offload: &OffloadView,
+) -> Outcome<SocketId> {
+    let hearing = if offload.active {
+        Hearing::Apart
+    } else {
+        Hearing::Everything
+    };
+    let socket = worker.call(move |w, _| w.add_shared(packets, hearing));
+    let socket = socket.map_err(broken)?.map_err(broken)?;
+    if offload.active {
+        let carrier = Carrier::start(keeper.clone(), worker.clone()).map_err(broken)?;
+        worker.call(|w, _| w.carry_by(carrier)).map_err(broken)?;
     }
-    match keeper.request(RequestBody::Carrier(CarrierRequest::Raise), &[]) {
-        Ok(_) => Hearing::Apart,
-        Err(error) => {
-            log!("flows are not carried by the kernel: {error}");
-            Hearing::Everything
-        }
+    Ok(socket)
+}
+
+/// Asks for a carrier. Without one the engine hears everything itself.
+fn raise_carrier(keeper: &KeeperLink, mode: OffloadMode) -> OffloadView {
+    let refusal = match mode {
+        OffloadMode::Auto => keeper
+            .request(RequestBody::Carrier(CarrierRequest::Raise), &[])
+            .err(),
+        OffloadMode::Off => None,
+    };
+    if let Some(error) = &refusal {
+        log!("flows are not carried by the kernel: {error}");
+    }
+    OffloadView {
+        mode,
+        active: mode == OffloadMode::Auto && refusal.is_none(),
+        why: refusal.map(|error| error.0),
     }
 }

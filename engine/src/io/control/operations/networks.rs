@@ -62,6 +62,7 @@ impl Control {
             outside,
             egress: network.egress,
             isolation: network.driver.isolation,
+            offload: network.offload,
             host_loopback: network.host_loopback.map(IpAddr::V4),
         };
         let zone = naming::zone(network, random()?)?;

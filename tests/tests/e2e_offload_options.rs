@@ -1,0 +1,116 @@
+//! Whether the kernel carries flows: who says so, for how long it holds, and what shows it.
+
+use pontoon_tests::e2e::{environment, refused, run_pontoon, sh, try_sh, wait_for};
+use serde_json::Value;
+
+fn json(arguments: &str) -> Value {
+    serde_json::from_str(&run_pontoon(arguments)).expect("JSON")
+}
+
+fn counter(name: &str) -> u64 {
+    let stats = json("stats --json");
+    let counters = stats["counters"].as_array().expect("a list").iter();
+    let found = counters.filter(|c| c[0] == name);
+    found.filter_map(|c| c[1].as_u64()).next().unwrap_or(0)
+}
+
+/// What the engine was told, and whether it carries.
+fn told() -> (String, bool) {
+    let offload = json("status --json")["offload"].clone();
+    let mode = offload["mode"].as_str().expect("a mode").to_owned();
+    assert_eq!(offload["why"], Value::Null);
+    (mode, offload["active"].as_bool().expect("a flag"))
+}
+
+fn engine() -> u64 {
+    json("status --json")["engine"]["pid"]
+        .as_u64()
+        .expect("a process")
+}
+
+/// Does something after which another engine serves.
+fn another_engine(does: impl FnOnce(u64)) {
+    let before = engine();
+    does(before);
+    let now = || {
+        let status = try_sh(&format!("{} status --json", environment()));
+        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+        status["engine"]["pid"].as_u64()
+    };
+    wait_for(|| now().is_some_and(|pid| pid != before), "another engine");
+}
+
+pontoon_tests::namespace_tests! {
+    /// Who starts an engine says it, by an option or by the environment; every engine of the same keeper holds to it.
+    fn the_choice_of_an_engine_outlives_its_lives {
+        let with = |before: &str, options: &str| sh(&format!(
+            "{before} {} {options} network create net", environment()
+        ));
+        for (before, options, expected) in [
+            ("PONTOON_OFFLOAD=off", "", ("off", false)),
+            ("PONTOON_OFFLOAD=auto", "--offload off", ("off", false)),
+            ("PONTOON_OFFLOAD=off", "--offload auto", ("auto", true)),
+            ("PONTOON_OFFLOAD=", "", ("auto", true)),
+        ] {
+            with(before, options);
+            let expected = (expected.0.to_owned(), expected.1);
+            assert_eq!(told(), expected, "{before} {options}");
+            another_engine(|engine| drop(sh(&format!("kill -9 {engine}"))));
+            assert_eq!(told(), expected, "{before} {options}, after it has died");
+            another_engine(|_| drop(run_pontoon("upgrade")));
+            assert_eq!(told(), expected, "{before} {options}, after an upgrade");
+            // Who finds an engine that runs has no say.
+            assert_eq!(json("--offload off status --json")["offload"]["mode"], *expected.0);
+            let text = run_pontoon("status");
+            assert!(text.contains(&format!("\noffload: {}", expected.0)), "{text}");
+            run_pontoon("shutdown");
+        }
+    }
+
+    /// What is neither is refused, wherever it stands.
+    fn what_is_no_choice_is_refused {
+        for arguments in ["--offload on status", "network create --offload yes x"] {
+            let error = refused(arguments);
+            assert!(error.contains("expected auto or off"), "{error}");
+        }
+        let output = try_sh(&format!("PONTOON_OFFLOAD=1 {} status", environment()));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("expected auto or off"), "{error}");
+    }
+
+    /// A network's choice is shown, outlives the engine, and can be made in a topology file.
+    fn the_choice_of_a_network_is_shown_and_kept {
+        run_pontoon("network create loud");
+        run_pontoon("network create --offload off quiet");
+        std::fs::write("/run/pontoon.yaml", "networks: {file: {offload: off}}\nservices: {s: {command: sleep 600, networks: [file]}}\n").expect("a writable /run");
+        run_pontoon("up -d /run/pontoon.yaml --project p");
+        let shown = || ["loud", "quiet", "p_file"].map(|name| {
+            let shown = run_pontoon(&format!("network inspect -f '{{{{.Pontoon.Offload}}}}' {name}"));
+            shown.trim().to_owned()
+        });
+        assert_eq!(shown(), ["auto", "off", "off"]);
+        another_engine(|engine| drop(sh(&format!("kill -9 {engine}"))));
+        assert_eq!(shown(), ["auto", "off", "off"]);
+        let views = json("network ls --json");
+        let quiet = views.as_array().expect("a list").iter().find(|n| n["name"] == "quiet").cloned();
+        assert_eq!(quiet.expect("a network")["offload"], "off");
+        let again = run_pontoon("up -d /run/pontoon.yaml --project p 2>&1");
+        assert!(again.contains("nothing changed"), "{again}");
+    }
+}
+
+pontoon_tests::laboratory_tests! { |lab|
+    /// Between the same containers, flows of a network that is off stay with the engine, and those of another are carried.
+    fn a_network_that_is_off_has_nothing_carried {
+        run_pontoon("network create quiet --subnet 172.29.0.0/24 --offload off");
+        for (container, host) in [("c1", 2), ("c2", 3)] {
+            lab.reattach(container, host, &format!("--network name=quiet,ip=172.29.0.{host}"));
+        }
+        lab.expect_this_engine();
+        let _server = lab.serve("c2", "iperf3 -s", 5201);
+        lab.run("c1", "iperf3 -c 172.29.0.3 -t 2");
+        assert_eq!((counter("carried.frames"), counter("carried.flows")), (0, 0));
+        lab.run("c1", "iperf3 -c 172.18.0.3 -t 2");
+        wait_for(|| counter("carried.frames") > 0, "frames to be carried");
+    }
+}
