@@ -138,13 +138,26 @@ impl Planner {
     }
 
     fn remove(&mut self, seen: Seen) {
-        if self.carried.remove(&seen).is_some() {
+        if self.forget(&seen).is_some() {
             self.tally.left += 1;
             self.changes.push(Change::Leave(seen));
-            if let Some(count) = self.by_port.get_mut(&seen.ingress) {
-                *count -= 1;
-            }
         }
+    }
+
+    fn forget(&mut self, seen: &Seen) -> Option<Entry> {
+        let entry = self.carried.remove(seen)?;
+        if let Some(count) = self.by_port.get_mut(&seen.ingress) {
+            *count -= 1;
+        }
+        Some(entry)
+    }
+
+    /// One direction of a connection is carried no more. Gives it back if the other is not either.
+    fn alone(&mut self, connection: Option<(ConnId, Direction)>) -> Option<ConnId> {
+        let (id, direction) = connection?;
+        self.by_slot.remove(&(id.slot, direction));
+        let other = (id.slot, direction.inverted());
+        (!self.by_slot.contains_key(&other)).then_some(id)
     }
 
     /// Something has changed that any decision may have depended on. Gives back the connections that were
@@ -194,11 +207,20 @@ impl Planner {
         let mut connections = Vec::new();
         for flow in silent {
             self.remove(flow.seen);
-            if let Some((id, direction)) = flow.connection {
-                self.by_slot.remove(&(id.slot, direction));
-                let other = (id.slot, direction.inverted());
-                connections.extend((!self.by_slot.contains_key(&other)).then_some(id));
-            }
+            connections.extend(self.alone(flow.connection));
+        }
+        connections
+    }
+
+    /// The kernel does not take these. Gives back the connections of which nothing is carried any more.
+    pub fn refused(&mut self, refused: &[Seen]) -> Vec<ConnId> {
+        let mut connections = Vec::new();
+        for seen in refused {
+            let Some(entry) = self.forget(seen) else {
+                continue;
+            };
+            self.tally.refused += 1;
+            connections.extend(self.alone(entry.flow.connection));
         }
         connections
     }

@@ -39,6 +39,14 @@ impl Datapath {
         }
     }
 
+    /// It does not any more.
+    pub fn out_of_reach(&mut self, port: PortId) {
+        if let Some(port) = self.port_mut(port).filter(|p| p.reach == Reach::Kernel) {
+            port.reach = Reach::Engine;
+            self.begin_epoch();
+        }
+    }
+
     /// How often everything was left to the engine.
     pub fn carriage_plan(&self) -> u64 {
         self.carrying.as_ref().map_or(0, |carrying| carrying.plan)
@@ -50,6 +58,16 @@ impl Datapath {
             let changes = carrying.planner.changes();
             (carrying.plan, changes)
         })
+    }
+
+    /// The kernel has refused these flows of a plan: they are carried here.
+    pub fn not_carried(&mut self, plan: u64, refused: &[Seen]) {
+        let Some(carrying) = self.carrying.as_mut().filter(|c| c.plan == plan) else {
+            return;
+        };
+        for id in carrying.planner.refused(refused) {
+            self.nat.take_back(id);
+        }
     }
 
     /// Takes note of what the kernel has counted.

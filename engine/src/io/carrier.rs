@@ -21,14 +21,15 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 /// Flows in one message to the keeper.
 const AT_ONCE: usize = 128;
 
-/// What a plan changes, in terms of interfaces.
-pub(super) struct Order {
+/// What a plan changes.
+struct Order {
     /// Number of the plan.
-    pub(super) plan: u64,
+    plan: u64,
     /// Everything is left to the engine, before the rest.
-    pub(super) leave_all: bool,
-    pub(super) leave: Vec<kernel::Seen>,
-    pub(super) carry: Vec<(kernel::Seen, kernel::Carriage)>,
+    leave_all: bool,
+    leave: Vec<kernel::Seen>,
+    /// What comes after that.
+    carry: Vec<(Seen, kernel::Seen, kernel::Carriage)>,
 }
 
 /// How the worker gives orders.
@@ -47,30 +48,44 @@ impl Carrier {
         Ok(Self(orders))
     }
 
-    /// Hands changes over. Ports that are no interfaces of the sandbox are not carried.
-    pub(super) fn order(&self, plan: u64, changes: Vec<Change>, wire: &Wire) {
+    /// Hands changes over. Gives back the flows that cannot be carried, since an interface is gone.
+    pub(super) fn order(&self, plan: u64, changes: Vec<Change>, wire: &Wire) -> Vec<Seen> {
         let mut order = Order {
             plan,
             leave_all: false,
             leave: Vec::new(),
             carry: Vec::new(),
         };
-        for change in changes {
-            match change {
-                Change::LeaveAll => order.leave_all = true,
-                Change::Leave(seen) => order.leave.extend(translate(wire, &seen)),
-                Change::Carry(seen, then) => {
-                    let egress = wire.shared_ifindex(then.egress);
-                    let seen = translate(wire, &seen);
-                    order.carry.extend(
-                        seen.zip(egress)
-                            .map(|(seen, egress)| (seen, carriage(&then, egress))),
-                    );
-                }
-            }
-        }
+        let refused = changes.into_iter().filter_map(|c| order.add(c, wire));
+        let refused = refused.collect();
         // The thread ends with the process.
         let _ = self.0.send(order);
+        refused
+    }
+}
+
+impl Order {
+    /// Adds what comes next. Gives the flow back if it cannot be carried.
+    fn add(&mut self, change: Change, wire: &Wire) -> Option<Seen> {
+        match change {
+            Change::LeaveAll => {
+                self.leave_all = true;
+                self.leave.clear();
+                self.carry.clear();
+            }
+            Change::Leave(seen) => {
+                self.carry.retain(|(other, ..)| *other != seen);
+                self.leave.extend(translate(wire, &seen));
+            }
+            Change::Carry(seen, then) => {
+                let egress = wire.carriage_ifindex(then.egress);
+                let Some((there, egress)) = translate(wire, &seen).zip(egress) else {
+                    return Some(seen);
+                };
+                self.carry.push((seen, there, carriage(&then, egress)));
+            }
+        }
+        None
     }
 }
 
@@ -85,7 +100,7 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
         match order {
             Ok(order) => {
                 carries |= !order.carry.is_empty();
-                obey(keeper, order);
+                obey(keeper, worker, &order);
             }
             Err(RecvTimeoutError::Timeout) => carries = report(keeper, worker),
             Err(RecvTimeoutError::Disconnected) => return,
@@ -94,24 +109,23 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
 }
 
 /// An order that is refused was late, or the interface is gone: the engine does the work.
-fn obey(keeper: &KeeperLink, order: Order) {
+fn obey(keeper: &KeeperLink, worker: &WorkerHandle, order: &Order) {
     let plan = order.plan;
+    let ask = |request| keeper.request(RequestBody::Carrier(request), &[]).is_ok();
     if order.leave_all {
-        let _ = keeper.request(RequestBody::Carrier(CarrierRequest::LeaveAll { plan }), &[]);
+        ask(CarrierRequest::LeaveAll { plan });
     }
     for leave in order.leave.chunks(AT_ONCE) {
         let (leave, carry) = (leave.to_vec(), Vec::new());
-        let _ = keeper.request(
-            RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
-            &[],
-        );
+        ask(CarrierRequest::Change { plan, leave, carry });
     }
-    for carry in order.carry.chunks(AT_ONCE) {
-        let (leave, carry) = (Vec::new(), carry.to_vec());
-        let _ = keeper.request(
-            RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
-            &[],
-        );
+    for some in order.carry.chunks(AT_ONCE) {
+        let carry = some.iter().map(|(_, seen, then)| (*seen, *then)).collect();
+        let leave = Vec::new();
+        if !ask(CarrierRequest::Change { plan, leave, carry }) {
+            let refused: Vec<_> = some.iter().map(|(seen, ..)| *seen).collect();
+            let _ = worker.call(move |w, _| w.datapath().not_carried(plan, &refused));
+        }
     }
 }
 
@@ -139,7 +153,7 @@ pub(super) fn counted(wire: &Wire, carried: &[kernel::Carried]) -> Vec<Counted> 
     let one = |c: &kernel::Carried| {
         Some(Counted {
             seen: Seen {
-                ingress: wire.shared_port(c.seen.ingress)?,
+                ingress: wire.carriage_port(c.seen.ingress)?,
                 dst_mac: pontoon_packet::MacAddr(c.seen.dst_mac),
                 src_mac: pontoon_packet::MacAddr(c.seen.src_mac),
                 protocol: c.seen.protocol,
@@ -160,7 +174,7 @@ pub(super) fn counted(wire: &Wire, carried: &[kernel::Carried]) -> Vec<Counted> 
 
 fn translate(wire: &Wire, seen: &Seen) -> Option<kernel::Seen> {
     Some(kernel::Seen {
-        ingress: wire.shared_ifindex(seen.ingress)?,
+        ingress: wire.carriage_ifindex(seen.ingress)?,
         dst_mac: seen.dst_mac.0,
         src_mac: seen.src_mac.0,
         protocol: seen.protocol,

@@ -9,6 +9,7 @@ use super::packet_socket::{PacketSocket, Received, Unusable};
 use super::shared_rings::SharedRings;
 use super::tap::Tap;
 use super::transmit::SendQueue;
+use super::uplink_sockets::UplinkSockets;
 
 /// A source and sink of frames. Frames taken from it lie in its own memory until they are released.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) enum Device {
     Packet(PacketSocket),
     /// Packet sockets that are one.
     Shared(SharedRings),
+    /// Packet sockets of an uplink.
+    Uplink(UplinkSockets),
     /// A TAP interface.
     Tap(Tap),
 }
@@ -27,6 +30,7 @@ impl Device {
         match self {
             Self::Packet(socket) => socket.is_ready(),
             Self::Shared(rings) => rings.is_ready(),
+            Self::Uplink(sockets) => sockets.is_ready(),
             Self::Tap(tap) => tap.is_ready(),
         }
     }
@@ -36,6 +40,7 @@ impl Device {
         match self {
             Self::Packet(socket) => socket.next(),
             Self::Shared(rings) => rings.next(),
+            Self::Uplink(sockets) => sockets.next(),
             Self::Tap(tap) => tap.next().map(Ok),
         }
     }
@@ -43,13 +48,15 @@ impl Device {
     /// The bytes of frames that `next` will give, as far as they are there. Of a TAP, which is read
     /// frame by frame, none.
     pub(super) fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
-        let (alone, shared) = match self {
-            Self::Packet(socket) => (Some(socket.upcoming()), None),
-            Self::Shared(rings) => (None, Some(rings.upcoming())),
-            Self::Tap(_) => (None, None),
+        let (alone, shared, uplink) = match self {
+            Self::Packet(socket) => (Some(socket.upcoming()), None, None),
+            Self::Shared(rings) => (None, Some(rings.upcoming()), None),
+            Self::Uplink(sockets) => (None, None, Some(sockets.upcoming())),
+            Self::Tap(_) => (None, None, None),
         };
         let alone = alone.into_iter().flatten();
-        alone.chain(shared.into_iter().flatten())
+        let shared = shared.into_iter().flatten();
+        alone.chain(shared).chain(uplink.into_iter().flatten())
     }
 
     /// Gives the memory of all frames that were taken back.
@@ -57,6 +64,7 @@ impl Device {
         match self {
             Self::Packet(socket) => socket.release(),
             Self::Shared(rings) => rings.release(),
+            Self::Uplink(sockets) => sockets.release(),
             Self::Tap(tap) => tap.release(),
         }
     }
@@ -67,19 +75,24 @@ impl Device {
     /// There is none with this index, or the device is not one interface of many.
     pub(super) fn rebind(&self, ifindex: u32) -> io::Result<()> {
         match self {
-            Self::Packet(socket) => socket.rebind(ifindex),
-            Self::Shared(_) | Self::Tap(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Uplink(sockets) => sockets.rebind(ifindex),
+            Self::Packet(_) | Self::Shared(_) | Self::Tap(_) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
         }
     }
 
     /// The memory that frames lie in.
     pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
-        let (alone, shared) = match self {
-            Self::Packet(socket) => (Some(socket.ring_range()), None),
-            Self::Shared(rings) => (None, Some(rings.frame_ranges())),
-            Self::Tap(tap) => (Some(tap.frame_range()), None),
+        let (alone, shared, uplink) = match self {
+            Self::Packet(socket) => (Some(socket.ring_range()), None, None),
+            Self::Shared(rings) => (None, Some(rings.frame_ranges()), None),
+            Self::Uplink(sockets) => (None, None, Some(sockets.frame_ranges())),
+            Self::Tap(tap) => (Some(tap.frame_range()), None, None),
         };
-        alone.into_iter().chain(shared.into_iter().flatten())
+        let shared = shared.into_iter().flatten();
+        let several = shared.chain(uplink.into_iter().flatten());
+        alone.into_iter().chain(several)
     }
 
     /// Sends everything in `queue`.
@@ -92,6 +105,7 @@ impl Device {
             match self {
                 Self::Packet(socket) => queue.flush(socket.as_fd()),
                 Self::Shared(rings) => rings.flush(queue),
+                Self::Uplink(sockets) => sockets.flush(queue),
                 Self::Tap(tap) => queue.flush_with(|bytes, offload| tap.send(bytes, offload)),
             }
         }
@@ -102,6 +116,7 @@ impl Device {
         match self {
             Self::Packet(socket) => socket.lost(),
             Self::Shared(rings) => rings.lost(),
+            Self::Uplink(sockets) => sockets.lost(),
             Self::Tap(_) => 0,
         }
     }
@@ -111,17 +126,21 @@ impl Device {
         match self {
             Self::Packet(socket) => socket.ring_bytes(),
             Self::Shared(rings) => rings.ring_bytes(),
+            Self::Uplink(sockets) => sockets.ring_bytes(),
             Self::Tap(tap) => tap.buffer_bytes(),
         }
     }
 
     /// File descriptors to wait for.
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
-        let (alone, shared) = match self {
-            Self::Packet(socket) => (Some(socket.as_raw_fd()), None),
-            Self::Shared(rings) => (None, Some(rings.raw_fds())),
-            Self::Tap(tap) => (Some(tap.as_raw_fd()), None),
+        let (alone, shared, uplink) = match self {
+            Self::Packet(socket) => (Some(socket.as_raw_fd()), None, None),
+            Self::Shared(rings) => (None, Some(rings.raw_fds()), None),
+            Self::Uplink(sockets) => (None, None, Some(sockets.raw_fds())),
+            Self::Tap(tap) => (Some(tap.as_raw_fd()), None, None),
         };
-        alone.into_iter().chain(shared.into_iter().flatten())
+        let shared = shared.into_iter().flatten();
+        let several = shared.chain(uplink.into_iter().flatten());
+        alone.into_iter().chain(several)
     }
 }

@@ -48,6 +48,7 @@ mod shield;
 mod spare;
 mod tap;
 mod transmit;
+pub mod uplink_sockets;
 pub mod user;
 pub mod wire;
 pub mod worker;

@@ -98,17 +98,36 @@ impl RingSize {
     }
 }
 
-/// Which interfaces a socket hears.
+/// Which interfaces a socket hears, and what of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
     /// All of its namespace.
-    AllInterfaces,
-    /// The same, and IPv4 without a tag only: what is left of it once the kernel has had a look.
-    Ipv4,
+    AllInterfaces(Protocol),
     /// The one with this index.
-    Interface(u32),
-    /// None: the one that it has heard is gone.
+    Interface(u32, Protocol),
+    /// None yet: the one that it is to hear is gone.
     Nothing,
+}
+
+/// Which frames of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// All, before the kernel does anything with them.
+    Everything,
+    /// IPv4, what is left of it once the kernel has had a look. Tags are taken out of it.
+    Ipv4,
+    /// ARP, in the same place.
+    Arp,
+}
+
+impl Protocol {
+    const fn number(self) -> u16 {
+        match self {
+            Self::Everything => libc::ETH_P_ALL as u16,
+            Self::Ipv4 => libc::ETH_P_IP as u16,
+            Self::Arp => libc::ETH_P_ARP as u16,
+        }
+    }
 }
 
 /// A frame in the ring, and where it came from.
@@ -212,13 +231,13 @@ impl PacketSocket {
     ///
     /// # Errors
     /// There is no interface with this index.
-    pub fn rebind(&self, ifindex: u32) -> io::Result<()> {
+    pub fn rebind(&self, ifindex: u32, protocol: Protocol) -> io::Result<()> {
         if bound_to(&self.fd)? == ifindex {
             return Ok(());
         }
         // That the one before is gone is known; the next message that is sent would fail of it.
         let _ = getsockopt(&self.fd, sockopt::SocketError);
-        bind(&self.fd, Binding::Interface(ifindex))
+        bind(&self.fd, Binding::Interface(ifindex, protocol))
     }
 
     fn map(fd: OwnedFd, size: RingSize) -> io::Result<Self> {
@@ -511,12 +530,11 @@ fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
 
 fn bind(fd: &OwnedFd, binding: Binding) -> io::Result<()> {
     let (index, protocol) = match binding {
-        Binding::AllInterfaces => (0, libc::ETH_P_ALL),
-        Binding::Ipv4 => (0, libc::ETH_P_IP),
-        Binding::Interface(index) => (index, libc::ETH_P_ALL),
+        Binding::AllInterfaces(protocol) => (0, protocol),
+        Binding::Interface(index, protocol) => (index, protocol),
         Binding::Nothing => return Ok(()),
     };
-    let address = link_address(index, protocol as u16);
+    let address = link_address(index, protocol.number());
     // SAFETY: pointer and length describe `address`, which the kernel only reads.
     let result = unsafe {
         libc::bind(

@@ -21,7 +21,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use super::packet_socket::{
-    Binding, PacketSocket, Received, RingSize, Unusable, attach_filter, is_shared_out, set_option,
+    Binding, PacketSocket, Protocol, Received, RingSize, Unusable, attach_filter, is_shared_out,
+    set_option,
 };
 use super::transmit::SendQueue;
 
@@ -158,13 +159,13 @@ struct Share {
 impl Share {
     const EVERYTHING: Self = Self {
         number: 1,
-        binding: Binding::AllInterfaces,
+        binding: Binding::AllInterfaces(Protocol::Everything),
         large: RingSize::LARGE,
         small: RingSize::SMALL,
         is_rest: false,
     };
     const IPV4: Self = Self {
-        binding: Binding::Ipv4,
+        binding: Binding::AllInterfaces(Protocol::Ipv4),
         ..Self::EVERYTHING
     };
     const REST: Self = Self {
@@ -347,7 +348,7 @@ fn share_out() -> [libc::sock_filter; 7] {
 }
 
 /// An instruction, which passes over `jf` others when it compares in vain.
-const fn step(code: u32, jf: u8, k: u32) -> libc::sock_filter {
+pub(super) const fn step(code: u32, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter {
         code: code as u16,
         jt: 0,

@@ -28,6 +28,7 @@ use super::packet_socket::{Binding, PacketSocket, RingSize};
 use super::shared_rings::{Hearing, SharedRings};
 use super::tap::Tap;
 use super::transmit::SendQueue;
+use super::uplink_sockets::UplinkSockets;
 use crate::{PortId, Transmit};
 
 /// Frames taken from one socket before everything they caused is sent. Our choice: enough that a batch
@@ -129,6 +130,8 @@ pub struct SocketCounters {
 pub struct Wire {
     endpoints: Vec<Option<Endpoint>>,
     outbox: Outbox,
+    /// Interfaces of the sandbox by which the kernel reaches ports that lie elsewhere.
+    reached: Vec<(PortId, u32)>,
 }
 
 impl Default for Wire {
@@ -148,6 +151,7 @@ impl Wire {
         Self {
             endpoints: Vec::new(),
             outbox,
+            reached: Vec::new(),
         }
     }
 
@@ -170,6 +174,14 @@ impl Wire {
     /// There are not [`super::shared_rings::SOCKETS`] of them, or the kernel refuses a ring, a binding or the group.
     pub fn add_shared(&mut self, fds: Vec<OwnedFd>, hearing: Hearing) -> io::Result<SocketId> {
         Ok(self.add(Device::Shared(SharedRings::open(fds, hearing)?)))
+    }
+
+    /// Starts to hear an uplink by packet sockets that are one; without an interface it waits for one.
+    ///
+    /// # Errors
+    /// There are not [`super::uplink_sockets::SOCKETS`] of them, or the kernel refuses a ring or a binding.
+    pub fn add_uplink(&mut self, fds: Vec<OwnedFd>, ifindex: Option<u32>) -> io::Result<SocketId> {
+        Ok(self.add(Device::Uplink(UplinkSockets::open(fds, ifindex)?)))
     }
 
     /// Starts to hear a TAP interface. Its one port has the interface index [`TAP_INDEX`].
@@ -250,18 +262,35 @@ impl Wire {
         }
     }
 
-    /// Index of the interface in the sandbox that a port is, if it is one.
+    /// Notes by which interface of the sandbox the kernel reaches a port that lies elsewhere; `None`: by none.
+    pub(super) fn reach(&mut self, port: PortId, ifindex: Option<u32>) {
+        self.reached.retain(|(other, _)| *other != port);
+        self.reached.extend(ifindex.map(|ifindex| (port, ifindex)));
+    }
+
+    /// Index of the interface of the sandbox that a port is, or is reached by.
+    pub(super) fn carriage_ifindex(&self, port: PortId) -> Option<u32> {
+        let reached = self.reached.iter().find(|(other, _)| *other == port);
+        reached
+            .map(|(_, ifindex)| *ifindex)
+            .or_else(|| self.shared_ifindex(port))
+    }
+
+    /// The port that an interface of the sandbox is, or leads to.
+    pub(super) fn carriage_port(&self, ifindex: u32) -> Option<PortId> {
+        let reached = self.reached.iter().find(|(_, other)| *other == ifindex);
+        let shared = |endpoint: &&Endpoint| matches!(endpoint.device, Device::Shared(_));
+        reached.map(|(port, _)| *port).or_else(|| {
+            let endpoint = self.endpoints.iter().flatten().find(shared)?;
+            endpoint.ports.get(&ifindex).copied()
+        })
+    }
+
+    /// Index of the interface of the sandbox that a port is, if it is one.
     pub(super) fn shared_ifindex(&self, port: PortId) -> Option<u32> {
         let place = self.outbox.place(port)?;
         let endpoint = self.endpoints.get(place.socket.0)?.as_ref()?;
         matches!(endpoint.device, Device::Shared(_)).then_some(place.ifindex)
-    }
-
-    /// The port that an interface in the sandbox is.
-    pub(super) fn shared_port(&self, ifindex: u32) -> Option<PortId> {
-        let shared = |endpoint: &&Endpoint| matches!(endpoint.device, Device::Shared(_));
-        let endpoint = self.endpoints.iter().flatten().find(shared)?;
-        endpoint.ports.get(&ifindex).copied()
     }
 
     /// File descriptors of a socket, to wait for.

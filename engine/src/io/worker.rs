@@ -227,6 +227,24 @@ impl Worker {
         self.listen(id)
     }
 
+    /// Starts to hear an uplink.
+    ///
+    /// # Errors
+    /// As for [`Wire::add_uplink`], or the kernel refuses to wait for one of the sockets.
+    pub fn add_uplink(&mut self, fds: Vec<OwnedFd>, ifindex: Option<u32>) -> io::Result<SocketId> {
+        let id = self.wire.add_uplink(fds, ifindex)?;
+        self.listen(id)
+    }
+
+    /// The kernel reaches a port that lies outside of the sandbox by this interface in it, or by none.
+    pub(super) fn reach(&mut self, port: PortId, ifindex: Option<u32>) {
+        self.wire.reach(port, ifindex);
+        match ifindex {
+            Some(_) => self.datapath.within_reach(port),
+            None => self.datapath.out_of_reach(port),
+        }
+    }
+
     fn listen(&self, id: SocketId) -> io::Result<SocketId> {
         for fd in self.wire.raw_fds(id) {
             let registry = self.poll.registry();
@@ -374,7 +392,8 @@ impl Worker {
         if let Some(carrier) = &self.carrier {
             let (plan, changes) = self.datapath.carriage();
             if !changes.is_empty() {
-                carrier.order(plan, changes, &self.wire);
+                let refused = carrier.order(plan, changes, &self.wire);
+                self.datapath.not_carried(plan, &refused);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::{env, thread};
 use nix::sched::{CloneFlags, setns};
 use pontoon_engine::io::keeper::protocol::{ReplyBody, RequestBody, UplinkFacts};
 use pontoon_engine::io::netlink::{Netlink, VethEnd, Watch};
+use pontoon_engine::io::uplink_sockets::SOCKETS;
 
 use crate::engine::Engine;
 use crate::{PATIENCE, eventually, part};
@@ -156,7 +157,7 @@ pub(super) fn shield(engine: &Engine) {
     assert_eq!(probe(&outside), io::ErrorKind::ConnectionRefused);
 
     let (facts, fds) = open_uplink(engine);
-    assert_eq!((facts.unshielded, fds.len()), (None, 1));
+    assert_eq!((facts.unshielded, fds.len()), (None, SOCKETS));
     assert_eq!(facts.addresses, ["192.0.2.1/24".parse().unwrap()]);
 
     assert_eq!(

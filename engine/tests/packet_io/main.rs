@@ -13,7 +13,7 @@ mod veth;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use pontoon_engine::io::packet_socket::{Binding, RingSize};
+use pontoon_engine::io::packet_socket::{Binding, Protocol, RingSize};
 use pontoon_engine::{PortId, Transmit};
 use pontoon_packet::build::Packet;
 use pontoon_packet::{Frame, MacAddr, Offload, Segments};
@@ -294,9 +294,11 @@ fn frame_of_one_socket_leaves_by_another() {
             ["u", "v"].into_iter().for_each(await_carrier);
             (packet_socket(), peer, index("u"))
         });
-        let uplink = bench
-            .wire
-            .add_socket(fd, Binding::Interface(at), RingSize::SINGLE);
+        let uplink = bench.wire.add_socket(
+            fd,
+            Binding::Interface(at, Protocol::Everything),
+            RingSize::SINGLE,
+        );
         let uplink = uplink.expect("a ring");
         bench.wire.add_port(PortId(9), uplink, at);
         let bytes = datagram(700).build();

@@ -11,7 +11,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns, unshare};
 use pontoon_engine::PortId;
 use pontoon_engine::io::netlink::{Netlink, Watch};
-use pontoon_engine::io::packet_socket::{Binding, RingSize};
+use pontoon_engine::io::packet_socket::{Binding, Protocol, RingSize};
 use pontoon_engine::io::shared_rings::{Hearing, SOCKETS};
 use pontoon_engine::io::wire::{Outbox, SocketCounters, SocketId, Wire};
 use pontoon_packet::{Frame, Offload};
@@ -110,7 +110,11 @@ impl Bench {
     /// The same, heard by one socket with one ring.
     pub(crate) fn with_one_ring(ports: u32, size: RingSize) -> Self {
         Self::hearing(ports, |wire| {
-            wire.add_socket(packet_socket(), Binding::AllInterfaces, size)
+            wire.add_socket(
+                packet_socket(),
+                Binding::AllInterfaces(Protocol::Everything),
+                size,
+            )
         })
     }
 

@@ -179,8 +179,10 @@ impl Keeper {
                         events.into_iter().for_each(|event| self.tell(event));
                     }
                     Ready::Uplinks => {
-                        let events = self.uplinks.changes();
-                        events.into_iter().for_each(|event| self.tell(event));
+                        for facts in self.uplinks.changes() {
+                            let facts = self.reach(facts);
+                            self.tell(Event::UplinkChanged(facts));
+                        }
                     }
                 }
             }

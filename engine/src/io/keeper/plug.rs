@@ -244,6 +244,34 @@ fn duplicate(tap: &tun_tap::Iface) -> io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(tap.as_raw_fd()) }.try_clone_to_owned()
 }
 
+/// Makes a macvlan of a link of the current namespace inside the sandbox, and sets it up. Gives back its index
+/// and address.
+///
+/// # Errors
+/// As for [`Netlink::add_macvlan`], or what carries it is another link. Nothing is left behind.
+pub(super) fn macvlan(sandbox: &Sandbox, name: &str, lower: u32) -> io::Result<(u32, [u8; 6])> {
+    let mut here = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+    here.add_macvlan(name, lower, sandbox.net.as_fd())
+        .map_err(io::Error::other)?;
+    let ((index, mac), _) = in_child(|| {
+        enter(sandbox.inside())?;
+        let mut there = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+        let link = there.link(name).map_err(io::Error::other)?;
+        let prepared = if link.lower == Some(lower) {
+            let quiet = there.suppress_link_local(link.index);
+            let up = quiet.and_then(|()| there.set_up(link.index));
+            up.map_err(io::Error::other)
+        } else {
+            Err(io::Error::other("it is a macvlan itself"))
+        };
+        if prepared.is_err() {
+            let _ = there.delete(link.index);
+        }
+        prepared.map(|()| ((link.index, link.mac.0), Vec::new()))
+    })?;
+    Ok((index, mac))
+}
+
 /// Deletes the engine's end of a pair.
 ///
 /// # Errors
@@ -291,6 +319,7 @@ pub(super) fn links(inside: Inside<'_>) -> io::Result<Vec<Link>> {
         mac: MacAddr::ZERO,
         mtu,
         running,
+        lower: None,
     };
     Ok(links.into_iter().map(link).collect())
 }

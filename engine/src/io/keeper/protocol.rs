@@ -21,7 +21,7 @@ impl SandboxId {
 
 /// Version of what is said here, and of the receive rings and the journal that an engine leaves to the
 /// next one. Engines of another version cannot take over.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What the keeper keeps for the engine by a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ pub enum RequestBody {
     /// Delete the engine's ends of all veth pairs in the sandbox. Reply: [`ReplyBody::Done`].
     UnplugAll,
     /// Open an interface of the namespace that the keeper was started from. Reply:
-    /// [`ReplyBody::Uplink`], with a packet socket.
+    /// [`ReplyBody::Uplink`], with its packet sockets.
     OpenUplink {
         /// Its name.
         interface: String,
@@ -307,6 +307,8 @@ pub struct UplinkFacts {
     pub gateway: Option<IpAddr>,
     /// Why the kernel may answer for translated flows as well, when the shield could not be made.
     pub unshielded: Option<String>,
+    /// Index of the interface of the sandbox by which the kernel carries flows from it and to it, if it does.
+    pub reached_by: Option<u32>,
 }
 
 /// What happens without being asked for.

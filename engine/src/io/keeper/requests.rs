@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::carrier::Carrier;
 use super::links::Made;
 use super::protocol::{
-    CarrierRequest, FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, SandboxId, VERSION,
+    CarrierRequest, FromKeeper, Key, Plug, ReplyBody, Request, RequestBody, SandboxId, UplinkFacts,
+    VERSION,
 };
 use super::{Keeper, holder, leftovers, plug, uplink};
 use crate::io::fdpass::MAX_FDS;
@@ -88,14 +89,14 @@ impl Keeper {
             RequestBody::Unplug { sandbox, ifindex } => done(self.links.unplug(sandbox, ifindex)?),
             RequestBody::UnplugAll => done(self.links.unplug_all()?),
             RequestBody::OpenUplink { interface } => {
-                let (facts, packet) = self.uplinks.open(&interface, self.privilege)?;
-                Ok((ReplyBody::Uplink(facts), vec![packet]))
+                let (facts, packets) = self.uplinks.open(&interface, self.privilege)?;
+                Ok((ReplyBody::Uplink(self.reach(facts)), packets))
             }
             RequestBody::LeaveUntranslated { interface, subnets } => {
                 done(self.uplinks.leave_untranslated(&interface, subnets)?)
             }
             RequestBody::CloseUplink { interface } => {
-                self.uplinks.close(&interface);
+                self.close_uplink(&interface);
                 bare(ReplyBody::Done)
             }
             RequestBody::HostRoutes => bare(ReplyBody::HostRoutes(uplink::host_routes()?)),
@@ -136,15 +137,47 @@ impl Keeper {
         }
     }
 
-    /// Makes the carrier, unless an engine before has had it made.
+    /// Makes the carrier, unless an engine before has had it made: what that has had carried goes on until
+    /// this one serves.
     fn raise_carrier(&mut self) -> io::Result<()> {
-        if let Some(carrier) = &mut self.carrier {
-            return carrier.begin_anew();
+        if self.carrier.is_some() {
+            return Ok(());
         }
         let tables = self.links.sandbox.tables.as_ref();
         let tables = tables.ok_or_else(|| io::Error::other("the kernel has no nf_tables"))?;
         self.carrier = Some(Carrier::raise(tables.try_clone()?)?);
         Ok(())
+    }
+
+    /// The engine that serves from now on has nothing carried yet.
+    fn leave_what_was_carried(&mut self) {
+        if let Some(carrier) = &mut self.carrier
+            && let Err(error) = carrier.begin_anew()
+        {
+            log!("flows of an engine before are still carried: {error}");
+        }
+    }
+
+    /// Has the kernel reach an uplink from the sandbox, as far as it can.
+    pub(super) fn reach(&mut self, facts: UplinkFacts) -> UplinkFacts {
+        let Some(carrier) = &mut self.carrier else {
+            return facts;
+        };
+        let interface = facts.interface.clone();
+        let reached = carrier.reach(&self.links.sandbox, &facts);
+        let ifindex = reached.unwrap_or_else(|error| {
+            log!("flows through dev:{interface} are not carried by the kernel: {error}");
+            None
+        });
+        let noted = self.uplinks.reached_by(&interface, ifindex);
+        noted.unwrap_or(facts)
+    }
+
+    fn close_uplink(&mut self, interface: &str) {
+        self.uplinks.close(interface);
+        if let Some(carrier) = &mut self.carrier {
+            carrier.lose(&self.links.sandbox, interface);
+        }
     }
 
     fn carrier(&mut self) -> io::Result<&mut Carrier> {
@@ -157,7 +190,10 @@ impl Keeper {
         self.served = true;
         self.tidy_vault();
         self.ports.tidy();
-        self.uplinks.tidy();
+        for interface in self.uplinks.unclaimed() {
+            self.close_uplink(&interface);
+        }
+        self.leave_what_was_carried();
         let events = self.links.tidy();
         events.into_iter().for_each(|event| self.tell(event));
     }

@@ -7,14 +7,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use ipnet::IpNet;
 use nix::sys::socket::{NetlinkAddr, getsockname};
 
-use super::protocol::{Event, UplinkFacts};
+use super::protocol::UplinkFacts;
 use crate::io::namespace::{Privilege, packet_socket};
 use crate::io::netlink::{Netlink, NetlinkError, Watch};
 use crate::io::shield::Shield;
+use crate::io::uplink_sockets::SOCKETS;
 
 struct Open {
     claimed: bool,
-    packet: OwnedFd,
+    packets: Vec<OwnedFd>,
     last: UplinkFacts,
     /// Subnets whose addresses leave as they are.
     untranslated: Vec<IpNet>,
@@ -37,6 +38,7 @@ impl Open {
             seen => seen?,
         };
         now.unshielded.clone_from(&self.last.unshielded);
+        now.reached_by = self.last.reached_by;
         if now == self.last {
             return Ok(Looked::Same);
         }
@@ -82,12 +84,12 @@ impl Uplinks {
         &mut self,
         interface: &str,
         privilege: Privilege,
-    ) -> io::Result<(UplinkFacts, OwnedFd)> {
+    ) -> io::Result<(UplinkFacts, Vec<OwnedFd>)> {
         let number = self.next_shield()?;
         if let Some(open) = self.open.get_mut(interface) {
             open.look(&number).map_err(io::Error::other)?;
             open.claimed = true;
-            return Ok((open.last.clone(), open.packet.try_clone()?));
+            return Ok((open.last.clone(), duplicates(&open.packets)?));
         }
         if privilege == Privilege::Ordinary {
             let what = format!(
@@ -102,18 +104,20 @@ impl Uplinks {
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what));
         }
         let shield = shield(&mut facts, &[], &number);
-        let packet = packet_socket()?;
+        let packets = (0..SOCKETS).map(|_| packet_socket());
+        let packets = packets.collect::<io::Result<Vec<_>>>()?;
+        let handed_out = duplicates(&packets)?;
         self.open.insert(
             interface.to_owned(),
             Open {
                 claimed: true,
-                packet: packet.try_clone()?,
+                packets,
                 last: facts.clone(),
                 untranslated: Vec::new(),
                 shield,
             },
         );
-        Ok((facts, packet))
+        Ok((facts, handed_out))
     }
 
     /// Shields subnets whose addresses leave an interface as they are.
@@ -149,9 +153,21 @@ impl Uplinks {
         }
     }
 
-    /// Closes what the engine that runs does not have.
-    pub(super) fn tidy(&mut self) {
-        self.open.retain(|_, open| open.claimed);
+    /// Those that the engine that runs does not have.
+    pub(super) fn unclaimed(&self) -> Vec<String> {
+        let unclaimed = self.open.iter().filter(|(_, open)| !open.claimed);
+        unclaimed.map(|(interface, _)| interface.clone()).collect()
+    }
+
+    /// Notes by which interface of the sandbox the kernel reaches one of them. Gives back how it stands.
+    pub(super) fn reached_by(
+        &mut self,
+        interface: &str,
+        ifindex: Option<u32>,
+    ) -> Option<UplinkFacts> {
+        let open = self.open.get_mut(interface)?;
+        open.last.reached_by = ifindex;
+        Some(open.last.clone())
     }
 
     /// What tells a shield from all others on its interface: a keeper has the address of a netlink socket.
@@ -162,7 +178,7 @@ impl Uplinks {
     }
 
     /// What has changed of the open uplinks.
-    pub(super) fn changes(&mut self) -> Vec<Event> {
+    pub(super) fn changes(&mut self) -> Vec<UplinkFacts> {
         if self.watch.changes().is_empty() {
             return Vec::new();
         }
@@ -172,7 +188,7 @@ impl Uplinks {
         let looked = self.open.values_mut().filter_map(|open| {
             // What cannot be seen now is shown by the next change.
             let looked = open.look(&number).ok()?;
-            (looked == Looked::Changed).then(|| Event::UplinkChanged(open.last.clone()))
+            (looked == Looked::Changed).then(|| open.last.clone())
         });
         looked.collect()
     }
@@ -200,6 +216,10 @@ fn shield(facts: &mut UplinkFacts, subnets: &[IpNet], number: &str) -> Option<Sh
     }
 }
 
+fn duplicates(fds: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
+    fds.iter().map(OwnedFd::try_clone).collect()
+}
+
 fn facts(interface: &str) -> Result<UplinkFacts, NetlinkError> {
     let mut netlink = Netlink::open(Watch::Nothing)?;
     let link = netlink.link(interface)?;
@@ -223,6 +243,7 @@ fn facts(interface: &str) -> Result<UplinkFacts, NetlinkError> {
         addresses,
         gateway,
         unshielded: None,
+        reached_by: None,
     })
 }
 

@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    MacVlanMode,
 };
 use pontoon_packet::MacAddr;
 
@@ -29,6 +30,8 @@ pub struct Link {
     pub mtu: u32,
     /// Up, and with carrier.
     pub running: bool,
+    /// Index of the link that this one sends by, where that lies.
+    pub lower: Option<u32>,
 }
 
 /// One end of a veth pair to be made.
@@ -62,6 +65,36 @@ impl Netlink {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
         let operation = format!("make the veth pair {} and {}", here.name, there.name);
+        self.change(
+            operation,
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// Makes an interface in another namespace that sends by the link `lower` of this one, and hears what is
+    /// for its own address there. It is no broadcast's listener.
+    ///
+    /// # Errors
+    /// `lower` is no Ethernet, or is used up otherwise, the name is taken, or there is no right to one of the
+    /// namespaces.
+    pub fn add_macvlan(&mut self, name: &str, lower: u32, namespace: BorrowedFd<'_>) -> Result<()> {
+        /// An address that nobody has in place of the broadcast address.
+        const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
+        let mut message = LinkMessage::default();
+        message.attributes.extend([
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Link(lower),
+            LinkAttribute::NetNsFd(namespace.as_raw_fd()),
+            LinkAttribute::Broadcast(NOBODY.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::MacVlan),
+                LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
+                    MacVlanMode::Private,
+                )])),
+            ]),
+        ]);
+        let operation = format!("make the macvlan {name} of link {lower}");
         self.change(
             operation,
             RouteNetlinkMessage::NewLink(message),
@@ -212,11 +245,13 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         mac: MacAddr::ZERO,
         mtu: 0,
         running: flags.contains(LinkFlags::Up | LinkFlags::Running),
+        lower: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(lower) => link.lower = Some(*lower),
             LinkAttribute::Address(bytes) => {
                 link.mac = bytes.first_chunk().copied().map_or(MacAddr::ZERO, MacAddr);
             }

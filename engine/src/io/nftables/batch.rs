@@ -9,6 +9,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+const DELETE_CHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM << 8 | 12;
@@ -123,6 +124,14 @@ impl Batch {
             attributes.extend(text(TYPE, "filter"));
         }
         self.message(NEW_CHAIN, NLM_F_CREATE, &attributes);
+    }
+
+    /// Takes a chain away, with its rules. One that is not there is refused, with the whole batch.
+    pub(in crate::io) fn delete_chain(&mut self, table: &str, name: &str) {
+        const TABLE: u16 = 1;
+        const NAME: u16 = 3;
+        let attributes = [text(TABLE, table), text(NAME, name)].concat();
+        self.message(DELETE_CHAIN, 0, &attributes);
     }
 
     /// A rule behind those that the chain has.

@@ -78,8 +78,10 @@ pub(in crate::io) enum Verdict<'a> {
     Drop,
     /// It goes on as without rules.
     Accept,
-    /// The rules of that chain decide.
+    /// The rules of that chain decide, unless they return.
     Jump(&'a str),
+    /// The chain that jumped here goes on.
+    Return,
 }
 
 pub(in crate::io) fn meta(what: Meta, to: Register) -> Vec<u8> {
@@ -200,11 +202,14 @@ pub(in crate::io) fn verdict(verdict: Verdict<'_>) -> Vec<u8> {
     const NF_ACCEPT: u32 = 1;
     /// `NFT_JUMP`.
     const JUMP: u32 = -3_i32 as u32;
+    /// `NFT_RETURN`.
+    const RETURN: u32 = -5_i32 as u32;
     /// `NFT_REG_VERDICT`.
     const VERDICT_REGISTER: u32 = 0;
     let code = match verdict {
         Verdict::Drop => number(CODE, NF_DROP),
         Verdict::Accept => number(CODE, NF_ACCEPT),
+        Verdict::Return => number(CODE, RETURN),
         Verdict::Jump(chain) => [number(CODE, JUMP), text(CHAIN, chain)].concat(),
     };
     let data = attribute(DATA | NESTED, &attribute(DATA_VERDICT | NESTED, &code));

@@ -17,7 +17,7 @@ use crate::control::fault::FaultKind;
 use crate::control::naming;
 use crate::control::state::{Container, Endpoint, Network, Phase};
 use crate::io::keeper::protocol::{Key, Plug, ReplyBody, RequestBody, SandboxId};
-use crate::io::packet_socket::{Binding, RingSize};
+use crate::io::packet_socket::{Binding, Protocol, RingSize};
 use crate::io::process::{Process, started};
 use crate::io::user::Participant;
 
@@ -137,7 +137,13 @@ impl Control {
         };
         if let Some(packet) = fds.into_iter().next() {
             let socket = self
-                .ask(|w, _| w.add_socket(packet, Binding::AllInterfaces, RingSize::SINGLE))?
+                .ask(|w, _| {
+                    w.add_socket(
+                        packet,
+                        Binding::AllInterfaces(Protocol::Everything),
+                        RingSize::SINGLE,
+                    )
+                })?
                 .map_err(broken)?;
             self.sockets.insert(sandbox, socket);
         }

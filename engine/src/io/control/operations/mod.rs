@@ -139,7 +139,7 @@ impl Control {
         let datapath = Datapath::new(Seeds(random()?), Profile::docker0(), Limits::default());
         let (worker, _thread) = Worker::spawn(datapath).map_err(broken)?;
         let offload = raise_carrier(&keeper, offload);
-        let shared = hear(&keeper, &worker, packets, &offload)?;
+        let shared = hear(&worker, packets, &offload)?;
         resolvers::follow(worker.clone()).map_err(broken)?;
         let mut control = Self {
             state: State::default(),
@@ -198,7 +198,12 @@ impl Control {
     pub(super) fn serving(&mut self) -> Outcome<()> {
         self.leave_flows()?;
         let told = self.keeper.request(RequestBody::Serving, &[]);
-        told.map(drop).map_err(broken)
+        told.map(drop).map_err(broken)?;
+        if !self.offload.active {
+            return Ok(());
+        }
+        let carrier = Carrier::start(self.keeper.clone(), self.worker.clone()).map_err(broken)?;
+        self.ask(|w, _| w.carry_by(carrier))
     }
 
     /// What there is.
@@ -407,25 +412,15 @@ fn unexpected() -> Invalid {
     Invalid::broken("the keeper gave an answer to something else")
 }
 
-/// Has the worker hear the sandbox, and the kernel carry what it can.
-fn hear(
-    keeper: &KeeperLink,
-    worker: &WorkerHandle,
-    packets: Vec<OwnedFd>,
-    offload: &OffloadView,
-) -> Outcome<SocketId> {
+/// Has the worker hear the sandbox.
+fn hear(worker: &WorkerHandle, packets: Vec<OwnedFd>, offload: &OffloadView) -> Outcome<SocketId> {
     let hearing = if offload.active {
         Hearing::Apart
     } else {
         Hearing::Everything
     };
     let socket = worker.call(move |w, _| w.add_shared(packets, hearing));
-    let socket = socket.map_err(broken)?.map_err(broken)?;
-    if offload.active {
-        let carrier = Carrier::start(keeper.clone(), worker.clone()).map_err(broken)?;
-        worker.call(|w, _| w.carry_by(carrier)).map_err(broken)?;
-    }
-    Ok(socket)
+    socket.map_err(broken)?.map_err(broken)
 }
 
 /// Asks for a carrier. Without one the engine hears everything itself.

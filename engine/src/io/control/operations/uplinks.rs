@@ -9,7 +9,6 @@ use crate::control::event::Event;
 use crate::control::fault::FaultKind;
 use crate::control::state::{Network, UplinkSpec};
 use crate::io::keeper::protocol::{ReplyBody, RequestBody, UplinkFacts};
-use crate::io::packet_socket::{Binding, RingSize};
 
 impl Control {
     pub(super) fn use_uplink(&mut self, interface: &str) -> Outcome<UplinkId> {
@@ -24,17 +23,16 @@ impl Control {
             .keeper
             .request(request, &[])
             .map_err(|error| Invalid::new("uplink", error.0))?;
-        let (ReplyBody::Uplink(facts), Some(packet)) = (reply, fds.into_iter().next()) else {
+        let ReplyBody::Uplink(facts) = reply else {
             return Err(unexpected());
         };
         self.last_uplink += 1;
         let (id, port) = (UplinkId(self.last_uplink), self.state.next_port());
         let config = uplink_config(id, port, &facts)?;
-        let ifindex = facts.ifindex;
-        let binding = ifindex.map_or(Binding::Nothing, Binding::Interface);
+        let (ifindex, reached_by) = (facts.ifindex, facts.reached_by);
         let socket = self
             .ask(move |w, _| {
-                let socket = w.add_socket(packet, binding, RingSize::LARGE)?;
+                let socket = w.add_uplink(fds, ifindex)?;
                 if let Err(error) = w.datapath().add_uplink(config) {
                     w.remove_socket(socket);
                     return Err(std::io::Error::other(error));
@@ -42,6 +40,7 @@ impl Control {
                 if let Some(ifindex) = ifindex {
                     w.connect(port, socket, ifindex);
                 }
+                w.reach(port, reached_by);
                 Ok(socket)
             })?
             .map_err(broken);
@@ -104,6 +103,7 @@ impl Control {
         self.uplinks.remove(interface);
         let _ = self.worker.call(move |w, _| {
             w.disconnect(port);
+            w.reach(port, None);
             let _ = w.datapath().remove_uplink(id);
             w.remove_socket(socket);
         });
@@ -140,6 +140,7 @@ impl Control {
         let Some(ifindex) = facts.ifindex else {
             let _ = self.worker.call(move |w, _| {
                 w.disconnect(port);
+                w.reach(port, None);
                 w.datapath().set_link(port, state)
             });
             return;
@@ -147,9 +148,11 @@ impl Control {
         let Ok(config) = uplink_config(id, port, facts) else {
             return;
         };
+        let reached_by = facts.reached_by;
         let heard = self.ask(move |w, _| {
             let updated = w.datapath().update_uplink(config);
             let _ = updated.and_then(|()| w.datapath().set_link(port, state));
+            w.reach(port, reached_by);
             w.rebind(port, socket, ifindex)
         });
         if let Err(error) = heard.and_then(|heard| heard.map_err(broken)) {

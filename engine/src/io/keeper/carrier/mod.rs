@@ -13,6 +13,8 @@
 //! routed[interface, MACs, TTL, addresses, ports]         → MACs, TTL, addresses and ports replaced, and out
 //! ```
 //!
+//! What comes by an uplink, and what leaves by one, passes a macvlan (`uplinks`).
+//!
 //! One lookup each, however many flows there are. The kernel updates the checksums, half-done ones too;
 //! a datagram without one (UDP's 0) is left to the engine, since the kernel would write one that is wrong.
 //! Measured with 6.18: everything below is allowed to a user over a network namespace whose user namespace is
@@ -20,16 +22,21 @@
 
 mod keys;
 mod rules;
+mod uplinks;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::UplinkFacts;
+use crate::io::namespace::Sandbox;
 use crate::io::nftables::expression::{Verdict, verdict};
 use crate::io::nftables::{Batch, ChainHook, Family, Map, Tables};
 use rules::{BRIDGED, ROUTED, rules};
+use uplinks::Uplinks;
 
 const TABLE: &str = "pontoon";
 /// The rules of all interfaces.
@@ -105,9 +112,12 @@ pub struct Carried {
     pub bytes: u64,
 }
 
-/// The table.
+/// The table of the sandbox, and what belongs to uplinks.
 pub(super) struct Carrier {
     tables: Tables,
+    uplinks: Uplinks,
+    /// What is in the maps: nobody else changes them.
+    carried: HashSet<Seen>,
     /// The plan that has left everything last.
     plan: u64,
     /// What was carried, as it was read last.
@@ -126,26 +136,19 @@ impl Carrier {
         let mut tables = Tables::from_fd(socket);
         let mut batch = Batch::begin(Family::Netdev);
         batch.owned_table(TABLE);
-        batch.map(
-            TABLE,
-            Map {
-                name: BRIDGED,
-                key: 32,
-                data: 4,
-                size: SIZE,
-                id: 1,
-            },
-        );
-        batch.map(
-            TABLE,
-            Map {
-                name: ROUTED,
-                key: 36,
-                data: 32,
-                size: SIZE,
-                id: 2,
-            },
-        );
+        for (id, (name, key, data)) in (1..).zip([(BRIDGED, 32, 4), (ROUTED, 36, 32)]) {
+            let size = SIZE;
+            batch.map(
+                TABLE,
+                Map {
+                    name,
+                    key,
+                    data,
+                    size,
+                    id,
+                },
+            );
+        }
         batch.chain(TABLE, CHAIN, None);
         for rule in rules() {
             batch.rule(TABLE, CHAIN, &rule);
@@ -153,31 +156,53 @@ impl Carrier {
         tables.commit(batch)?;
         Ok(Self {
             tables,
+            uplinks: Uplinks::default(),
+            carried: HashSet::new(),
             plan: 0,
             read: Vec::new(),
         })
     }
 
-    /// Has the frames of an interface looked at. It ends with the interface.
+    /// Has the frames of an interface looked at.
     ///
     /// # Errors
     /// There is no such interface.
     pub(super) fn watch(&mut self, interface: &str) -> io::Result<()> {
-        let mut batch = Batch::begin(Family::Netdev);
-        let hook = ChainHook {
-            number: 0,
-            priority: 0,
-            interface: Some(interface),
-        };
-        batch.chain(TABLE, interface, Some(hook));
-        batch.rule(TABLE, interface, &[verdict(Verdict::Jump(CHAIN))]);
-        self.tables.commit(batch)
+        self.tables.commit(watched(interface, Verdict::Accept))
     }
 
-    /// Leaves some flows to the engine again, and carries others, at once.
+    /// Reaches an uplink, wherever it is now. Gives back the index of the interface of the sandbox that does;
+    /// none while the uplink is gone or down.
     ///
     /// # Errors
-    /// One of those to leave was not carried, or there are too many of the others; all is as before.
+    /// There is no macvlan of it, or nf_tables are missing where it lies.
+    pub(super) fn reach(
+        &mut self,
+        sandbox: &Sandbox,
+        facts: &UplinkFacts,
+    ) -> io::Result<Option<u32>> {
+        let Self {
+            tables, uplinks, ..
+        } = self;
+        uplinks.reach(sandbox, facts, |macvlan| {
+            // Nobody but who sends by the uplink is to be heard here.
+            tables.commit(watched(macvlan, Verdict::Drop))
+        })
+    }
+
+    /// Reaches an uplink no more.
+    pub(super) fn lose(&mut self, sandbox: &Sandbox, interface: &str) {
+        if let Some(macvlan) = self.uplinks.lose(sandbox, interface) {
+            // Kernels before 6.16 have done that with the interface.
+            let _ = self.tables.commit(unwatched(&macvlan));
+        }
+    }
+
+    /// Leaves some flows to the engine again, and carries others.
+    ///
+    /// # Errors
+    /// There are too many of the others, or an interface is gone: none of them is carried. What is to be left
+    /// is in any case.
     pub(super) fn change(
         &mut self,
         plan: u64,
@@ -187,17 +212,45 @@ impl Carrier {
         if plan < self.plan {
             return Err(io::Error::other("a later plan has left everything"));
         }
+        let leave: Vec<_> = leave.iter().filter(|s| self.carried.contains(s)).collect();
+        if self.leave(&leave).is_err() {
+            self.empty()?;
+        }
+        let new = |(seen, _): &&(Seen, Carriage)| !self.carried.contains(seen);
+        let carry: Vec<_> = carry.iter().filter(new).collect();
+        self.carry(&carry)?;
+        self.carried.extend(carry.iter().map(|(seen, _)| *seen));
+        Ok(())
+    }
+
+    /// What comes by an uplink is turned aside before the map that it is looked up in changes, and after.
+    fn leave(&mut self, leave: &[&Seen]) -> io::Result<()> {
+        self.uplinks.leave(leave)?;
         let mut batch = Batch::begin(Family::Netdev);
-        for (map, routed) in [(BRIDGED, false), (ROUTED, true)] {
-            let here = |seen: &Seen| seen.routed.is_some() == routed;
-            let gone: Vec<_> = leave.iter().filter(|s| here(s)).map(Seen::key).collect();
-            batch.remove(TABLE, map, gone.iter().map(|key| &key[..]));
-            let new = carry.iter().filter(|(seen, _)| here(seen));
-            let new: Vec<_> = new.map(|(seen, then)| (seen.key(), then.data())).collect();
+        for map in [BRIDGED, ROUTED] {
+            let here = leave.iter().filter(|seen| seen.map() == map);
+            let keys: Vec<_> = here.map(|seen| self.uplinks.inside(seen).key()).collect();
+            batch.remove(TABLE, map, keys.iter().map(|key| &key[..]));
+        }
+        self.tables.commit(batch)?;
+        leave.iter().for_each(|seen| {
+            self.carried.remove(seen);
+        });
+        Ok(())
+    }
+
+    fn carry(&mut self, carry: &[&(Seen, Carriage)]) -> io::Result<()> {
+        let mut batch = Batch::begin(Family::Netdev);
+        for map in [BRIDGED, ROUTED] {
+            let here = carry.iter().filter(|(seen, _)| seen.map() == map);
+            let new = here.map(|(seen, then)| (self.uplinks.inside(seen).key(), then.data()));
+            let new: Vec<_> = new.collect();
             let new = new.iter().map(|(key, data)| (&key[..], &data[..]));
             batch.add(TABLE, map, new);
         }
-        self.tables.commit(batch)
+        self.tables.commit(batch)?;
+        let seen: Vec<_> = carry.iter().map(|(seen, _)| seen).collect();
+        self.uplinks.carry(&seen)
     }
 
     /// Leaves all flows to the engine again.
@@ -206,10 +259,7 @@ impl Carrier {
     /// The kernel refuses.
     pub(super) fn leave_all(&mut self, plan: u64) -> io::Result<()> {
         self.plan = plan;
-        let mut batch = Batch::begin(Family::Netdev);
-        batch.empty(TABLE, BRIDGED);
-        batch.empty(TABLE, ROUTED);
-        self.tables.commit(batch)
+        self.empty()
     }
 
     /// Another engine is there: nothing is carried, and plans count from the beginning.
@@ -218,6 +268,19 @@ impl Carrier {
     /// The kernel refuses.
     pub(super) fn begin_anew(&mut self) -> io::Result<()> {
         self.leave_all(0)
+    }
+
+    fn empty(&mut self) -> io::Result<()> {
+        if self.carried.is_empty() {
+            return Ok(());
+        }
+        self.uplinks.leave_all()?;
+        let mut batch = Batch::begin(Family::Netdev);
+        batch.empty(TABLE, BRIDGED);
+        batch.empty(TABLE, ROUTED);
+        self.tables.commit(batch)?;
+        self.carried.clear();
+        Ok(())
     }
 
     /// A page of what was carried of each flow, and whether there is another one.
@@ -238,7 +301,7 @@ impl Carrier {
         for map in [BRIDGED, ROUTED] {
             for element in self.tables.elements(Family::Netdev, TABLE, map)? {
                 all.extend(Seen::of(&element.key).map(|seen| Carried {
-                    seen,
+                    seen: self.uplinks.outside(seen),
                     packets: element.packets,
                     bytes: element.bytes,
                 }));
@@ -246,4 +309,33 @@ impl Carrier {
         }
         Ok(all)
     }
+}
+
+impl Seen {
+    const fn map(&self) -> &'static str {
+        match self.routed {
+            None => BRIDGED,
+            Some(_) => ROUTED,
+        }
+    }
+}
+
+/// A chain at an interface: what is not carried has this verdict.
+fn watched(interface: &str, otherwise: Verdict<'_>) -> Batch {
+    let hook = ChainHook {
+        number: 0,
+        priority: 0,
+        interface: Some(interface),
+    };
+    let mut batch = Batch::begin(Family::Netdev);
+    batch.chain(TABLE, interface, Some(hook));
+    batch.rule(TABLE, interface, &[verdict(Verdict::Jump(CHAIN))]);
+    batch.rule(TABLE, interface, &[verdict(otherwise)]);
+    batch
+}
+
+fn unwatched(interface: &str) -> Batch {
+    let mut batch = Batch::begin(Family::Netdev);
+    batch.delete_chain(TABLE, interface);
+    batch
 }

@@ -14,6 +14,7 @@ pub(super) const BRIDGED: &str = "bridged";
 pub(super) const ROUTED: &str = "routed";
 const ETHERTYPE: Bytes = Bytes(Header::Link, 12, 2);
 const LINK_HEADER: Bytes = Bytes(Header::Link, 0, 14);
+const DESTINATION_MAC: Bytes = Bytes(Header::Link, 0, 6);
 const MACS: Bytes = Bytes(Header::Link, 0, 12);
 const VERSION_AND_LENGTH: Bytes = Bytes(Header::Network, 0, 1);
 const FRAGMENT: Bytes = Bytes(Header::Network, 6, 2);
@@ -26,54 +27,65 @@ const TCP_FLAGS: Bytes = Bytes(Header::Transport, 13, 1);
 const UDP_CHECKSUM: Bytes = Bytes(Header::Transport, 6, 2);
 const IP_CHECKSUM: u32 = 10;
 
-/// What every frame of an interface is compared with, in this order.
-pub(super) fn rules() -> Vec<Vec<Vec<u8>>> {
-    use Comparison::{Different, Equal};
+/// The map of those that come by an uplink.
+pub(super) const STEERED: &str = "steered";
+
+type Rule = Vec<Vec<u8>>;
+
+/// What every frame of an interface of the sandbox is compared with, in this order.
+pub(super) fn rules() -> Vec<Rule> {
     let tagged = |tag: [u8; 2]| {
-        let is = compare(FIRST, Equal, &tag);
+        let is = compare(FIRST, Comparison::Equal, &tag);
         vec![load(ETHERTYPE, FIRST), is, verdict(Verdict::Drop)]
     };
-    let unless = |bytes, value: &[u8]| {
-        let differs = compare(FIRST, Different, value);
-        vec![load(bytes, FIRST), differs, verdict(Verdict::Accept)]
-    };
+    let mut rules = vec![tagged([0x81, 0x00]), tagged([0x88, 0xa8])];
+    rules.extend(plain());
+    rules.extend([bridged(), uncut(), routed(TCP, 16), routed(UDP, 6)]);
+    rules
+}
+
+/// The same of an interface that the host uses too.
+pub(super) fn steering() -> Vec<Rule> {
+    let mut rules = plain();
+    rules.extend([uncut(), steered(TCP), steered(UDP)]);
+    rules
+}
+
+/// Goes on with untagged IPv4 that has nothing special about it.
+fn plain() -> Vec<Rule> {
     vec![
-        tagged([0x81, 0x00]),
-        tagged([0x88, 0xa8]),
         unless(ETHERTYPE, &ETHERTYPE_IPV4),
         unless(VERSION_AND_LENGTH, &[0x45]),
         vec![
             load(FRAGMENT, FIRST),
             // All but *don't fragment*.
             mask(FIRST, &[0xbf, 0xff]),
-            compare(FIRST, Different, &[0, 0]),
-            verdict(Verdict::Accept),
+            compare(FIRST, Comparison::Different, &[0, 0]),
+            verdict(Verdict::Return),
         ],
         vec![
             meta(Meta::Protocol, FIRST),
-            compare(FIRST, Equal, &[TCP]),
+            compare(FIRST, Comparison::Equal, &[TCP]),
             load(TCP_FLAGS, FIRST),
             // URG, RST, SYN, FIN.
             mask(FIRST, &[0x27]),
-            compare(FIRST, Different, &[0]),
-            verdict(Verdict::Accept),
+            compare(FIRST, Comparison::Different, &[0]),
+            verdict(Verdict::Return),
         ],
-        bridged(),
-        // The engine gives what may be cut another identification.
-        unless(FRAGMENT, &[0x40, 0x00]),
-        routed(TCP, 16, Vec::new()),
-        routed(
-            UDP,
-            6,
-            vec![
-                load(UDP_CHECKSUM, FIRST),
-                compare(FIRST, Different, &[0, 0]),
-            ],
-        ),
     ]
 }
 
-fn bridged() -> Vec<Vec<u8>> {
+/// Goes on with what must not be cut: the engine gives what may be another identification.
+fn uncut() -> Rule {
+    unless(FRAGMENT, &[0x40, 0x00])
+}
+
+fn unless(bytes: Bytes, value: &[u8]) -> Rule {
+    let differs = compare(FIRST, Comparison::Different, value);
+    vec![load(bytes, FIRST), differs, verdict(Verdict::Return)]
+}
+
+fn bridged() -> Rule {
     let mut rule = key();
     rule.extend([
         load(PROTOCOL, Register(5)),
@@ -85,17 +97,9 @@ fn bridged() -> Vec<Vec<u8>> {
 }
 
 /// `sum` is the checksum's offset in the transport header.
-fn routed(protocol: u8, sum: u32, unless: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut rule = vec![
-        meta(Meta::Protocol, FIRST),
-        compare(FIRST, Comparison::Equal, &[protocol]),
-    ];
-    rule.extend(unless);
-    rule.extend(key());
+fn routed(protocol: u8, sum: u32) -> Rule {
+    let mut rule = of_connection(protocol);
     rule.extend([
-        load(TTL_AND_PROTOCOL, Register(5)),
-        load(ADDRESSES, Register(6)),
-        load(PORTS, Register(8)),
         lookup(ROUTED, FIRST, FIRST),
         store(MACS, FIRST, Checksum::None),
         store(TTL, Register(3), Checksum::At(IP_CHECKSUM)),
@@ -110,7 +114,38 @@ fn routed(protocol: u8, sum: u32, unless: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     rule
 }
 
+fn steered(protocol: u8) -> Rule {
+    let mut rule = of_connection(protocol);
+    rule.extend([
+        lookup(STEERED, FIRST, FIRST),
+        store(DESTINATION_MAC, FIRST, Checksum::None),
+        verdict(Verdict::Accept),
+    ]);
+    rule
+}
+
+/// Goes on with that protocol, and the key of routed flows.
+fn of_connection(protocol: u8) -> Rule {
+    let mut rule = vec![
+        meta(Meta::Protocol, FIRST),
+        compare(FIRST, Comparison::Equal, &[protocol]),
+    ];
+    if protocol == UDP {
+        rule.extend([
+            load(UDP_CHECKSUM, FIRST),
+            compare(FIRST, Comparison::Different, &[0, 0]),
+        ]);
+    }
+    rule.extend(key());
+    rule.extend([
+        load(TTL_AND_PROTOCOL, Register(5)),
+        load(ADDRESSES, Register(6)),
+        load(PORTS, Register(8)),
+    ]);
+    rule
+}
+
 /// What both keys begin with.
-fn key() -> Vec<Vec<u8>> {
+fn key() -> Rule {
     vec![meta(Meta::Interface, FIRST), load(LINK_HEADER, Register(1))]
 }

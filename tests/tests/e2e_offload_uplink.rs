@@ -1,0 +1,57 @@
+//! Flows through an uplink that the kernel carries.
+
+use pontoon_tests::e2e::{run_pontoon, sh, wait_for};
+use serde_json::Value;
+
+fn counter(name: &str) -> u64 {
+    let stats: Value = serde_json::from_str(&run_pontoon("stats --json")).expect("JSON");
+    let counters = stats["counters"].as_array().expect("a list").iter();
+    counters
+        .filter(|c| c[0] == name)
+        .filter_map(|c| c[1].as_u64())
+        .sum()
+}
+
+/// Bytes that an iperf3 client has seen arrive.
+fn received(report: &str) -> u64 {
+    let report: Value = serde_json::from_str(report).expect("JSON");
+    report["end"]["sum_received"]["bytes"]
+        .as_u64()
+        .expect("bytes")
+}
+
+pontoon_tests::laboratory_tests! { |lab|
+    /// Out of a container and translated, in both directions; most of it never meets the engine.
+    fn a_masqueraded_stream_is_carried {
+        let _server = lab.serve("ext", "iperf3 -s", 5201);
+        for options in ["", "-R", "-P 4"] {
+            let before = counter("carried.bytes");
+            let moved = received(&lab.run("c1", &format!("iperf3 -c 192.0.2.254 -t 2 -J {options}")));
+            wait_for(|| counter("carried.bytes") > before + moved / 2, &format!("most of {moved} to be carried {options}"));
+        }
+    }
+
+    /// Into a container, by a published port.
+    fn a_published_stream_is_carried {
+        run_pontoon("publish c2 5201:5201");
+        let _server = lab.serve("c2", "iperf3 -s", 5201);
+        for options in ["", "-R"] {
+            let before = counter("carried.bytes");
+            let moved = received(&lab.run("ext", &format!("iperf3 -c 192.0.2.1 -t 2 -J {options}")));
+            wait_for(|| counter("carried.bytes") > before + moved / 2, &format!("most of {moved} to be carried {options}"));
+        }
+    }
+
+    /// What the host itself does with the uplink goes on beside it.
+    fn the_hosts_own_traffic_is_its_own {
+        let _server = lab.serve("ext", "iperf3 -s", 5201);
+        let stream = lab.spawn("c1", "iperf3 -c 192.0.2.254 -t 4");
+        wait_for(|| counter("carried.flows") > 0, "the stream to be carried");
+        sh("ping -c 3 -i 0.2 192.0.2.254");
+        let _own = lab.serve("ext", "iperf3 -s -p 5202", 5202);
+        assert!(received(&sh("iperf3 -c 192.0.2.254 -p 5202 -t 1 -J")) > 0);
+        assert!(received(&sh("iperf3 -c 192.0.2.254 -p 5202 -t 1 -R -J")) > 0);
+        assert!(counter("carried.flows") > 0, "the stream is carried still");
+        assert!(stream.wait(), "the stream");
+    }
+}
