@@ -130,10 +130,10 @@ pontoon_tests::laboratory_tests! { |lab|
             fast = Connected("c1", "c2", ("172.18.0.3", 7001), 7001)
             until_carried(fast.there)
             for round in range(3):
-                left = counter("carried.left_all")
+                left = counter("carried.flushed")
                 command("publish c3 8053:53/udp")
                 command("unpublish c3 8053:53/udp")
-                assert counter("carried.left_all") > left
+                assert counter("carried.flushed") > left
                 fast.and_back()
                 until_carried(fast.there)
                 stream.goes_on()

@@ -5,7 +5,7 @@
 //! late.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
@@ -90,21 +90,27 @@ impl Order {
 }
 
 fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
-    let mut carries = false;
+    // When the counters are read next, as long as anything is carried; orders do not put it off.
+    let mut next: Option<Instant> = None;
     loop {
-        let order = if carries {
-            orders.recv_timeout(READ_EVERY)
-        } else {
-            orders.recv().map_err(RecvTimeoutError::from)
+        let order = match next {
+            Some(at) => orders.recv_deadline(at),
+            None => orders.recv().map_err(RecvTimeoutError::from),
         };
         match order {
             Ok(order) => {
-                carries |= !order.carry.is_empty();
+                if !order.carry.is_empty() {
+                    next.get_or_insert_with(|| Instant::now() + READ_EVERY);
+                }
                 obey(keeper, worker, &order);
+                if next.is_none_or(|at| at > Instant::now()) {
+                    continue;
+                }
             }
-            Err(RecvTimeoutError::Timeout) => carries = report(keeper, worker),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        next = report(keeper, worker).then(|| Instant::now() + READ_EVERY);
     }
 }
 
