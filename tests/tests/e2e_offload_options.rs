@@ -1,7 +1,14 @@
 //! Whether the kernel carries flows: who says so, for how long it holds, and what shows it.
 
-use pontoon_tests::e2e::{environment, refused, run_pontoon, sh, try_sh, wait_for};
+use pontoon_tests::e2e::{Ordinary, environment, refused, run_pontoon, sh, try_sh, wait_for};
 use serde_json::Value;
+
+/// Python program that runs a command on a kernel which refuses system calls.
+const CONFINED: &str = include_str!("../src/e2e/confined.py");
+/// Before a command: sockets that speak to nf_tables are refused.
+const WITHOUT_NF_TABLES: &str = "/usr/bin/python3 /run/confined.py socket:16:12=EPERM --";
+/// What is said of it.
+const WHY: &str = "open a socket to nf_tables: Operation not permitted (os error 1)";
 
 fn json(arguments: &str) -> Value {
     serde_json::from_str(&run_pontoon(arguments)).expect("JSON")
@@ -67,6 +74,20 @@ pontoon_tests::namespace_tests! {
         }
     }
 
+    /// An ordinary user's engine without nf_tables says so, and containers run.
+    fn an_ordinary_user_needs_no_nf_tables {
+        std::fs::write("/run/confined.py", CONFINED).expect("a writable /run");
+        let ordinary = Ordinary::new();
+        for (kernel, why) in [("", Value::Null), (WITHOUT_NF_TABLES, WHY.into())] {
+            let ran = ordinary.run(&format!("{kernel} $PONTOON run -d --name c -- sleep 600 && $PONTOON exec c -- echo ran"));
+            assert!(ran.ends_with("ran\n"), "{ran}");
+            let status: Value = serde_json::from_str(&ordinary.run("$PONTOON status --json")).expect("JSON");
+            let expected = serde_json::json!({"mode": "auto", "active": why.is_null(), "why": why});
+            assert_eq!(status["offload"], expected);
+            ordinary.run("$PONTOON shutdown");
+        }
+    }
+
     /// What is neither is refused, wherever it stands.
     fn what_is_no_choice_is_refused {
         for arguments in ["--offload on status", "network create --offload yes x"] {
@@ -100,6 +121,34 @@ pontoon_tests::namespace_tests! {
 }
 
 pontoon_tests::laboratory_tests! { |lab|
+    /// Where nf_tables are refused, one line of the log and `status` say so, however many engines there are, and
+    /// everything works.
+    fn without_nf_tables_the_engine_carries_everything {
+        run_pontoon("shutdown");
+        std::fs::write("/run/confined.py", CONFINED).expect("a writable /run");
+        sh(&format!(
+            "XDG_RUNTIME_DIR=/run/user PONTOON_OFFLOAD=auto {WITHOUT_NF_TABLES} {} network create net --subnet 172.18.0.0/24 --uplink dev:up0",
+            pontoon_tests::e2e::pontoon().display()
+        ));
+        for (container, host) in [("c1", 2), ("c2", 3), ("c3", 4)] {
+            lab.attach(container, host, "");
+        }
+        for _ in 0..2 {
+            let expected = serde_json::json!({"mode": "auto", "active": false, "why": WHY});
+            assert_eq!(json("status --json")["offload"], expected);
+            let text = run_pontoon("status");
+            assert!(text.contains(WHY), "{text}");
+            let server = lab.serve("c2", "iperf3 -s", 5201);
+            lab.run("c1", "iperf3 -c 172.18.0.3 -t 1");
+            drop(server);
+            assert_eq!(counter("carried.frames"), 0);
+            another_engine(|engine| drop(sh(&format!("kill -9 {engine}"))));
+        }
+        let log = std::fs::read_to_string("/run/user/pontoon/engine.log").expect("a log");
+        assert_eq!(log.matches("carried by the kernel").count(), 1, "{log}");
+        lab.expect_this_engine();
+    }
+
     /// Between the same containers, flows of a network that is off stay with the engine, and those of another are carried.
     fn a_network_that_is_off_has_nothing_carried {
         run_pontoon("network create quiet --subnet 172.29.0.0/24 --offload off");

@@ -26,6 +26,7 @@ use core::time::Duration;
 
 use pontoon_nat::{ConnId, Direction};
 use pontoon_packet::MacAddr;
+use serde::{Deserialize, Serialize};
 
 use crate::config::PortId;
 pub use planner::{CARRIED, Counted, Credit, Planner};
@@ -45,8 +46,8 @@ pub const OF_A_PORT: u32 = 16_384;
 pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// Who can move frames to a port and from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reach {
     /// The engine alone: it lies somewhere else than the others, or is no interface.
     Engine,
     /// The kernel too.

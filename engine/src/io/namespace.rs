@@ -159,8 +159,8 @@ pub struct Sandbox {
     pub packets: Vec<OwnedFd>,
     /// A netlink socket of `net` that watches its links.
     pub watch: OwnedFd,
-    /// A socket that speaks to the nf_tables of `net`, where the kernel has them.
-    pub tables: Option<OwnedFd>,
+    /// A socket that speaks to the nf_tables of `net`, or why there is none.
+    pub tables: Result<OwnedFd, String>,
 }
 
 impl Sandbox {
@@ -169,7 +169,7 @@ impl Sandbox {
     /// # Errors
     /// User namespaces are not allowed, or the kernel refuses one of the sockets.
     pub fn make(privilege: Privilege) -> io::Result<Self> {
-        let (has_tables, fds) = in_child(|| {
+        let (no_tables, fds) = in_child(|| {
             let mut fds = Vec::new();
             if privilege == Privilege::Ordinary {
                 become_root_of_new_user_namespace()?;
@@ -181,15 +181,18 @@ impl Sandbox {
                 fds.push(packet_socket()?);
             }
             fds.push(watch_links()?);
-            let tables = Tables::open().map(Tables::into_fd).ok();
-            let has_tables = tables.is_some();
+            let tables = Tables::open().map(Tables::into_fd);
+            let no_tables = tables
+                .as_ref()
+                .err()
+                .map(|e| format!("open a socket to nf_tables: {e}"));
             fds.extend(tables);
             if privilege == Privilege::Ordinary {
                 new_network_namespace()?;
                 bring_loopback_up()?;
                 fds.push(File::open("/proc/self/ns/net")?.into());
             }
-            Ok((has_tables, fds))
+            Ok((no_tables, fds))
         })?;
         let mut fds = fds.into_iter();
         let mut next = || {
@@ -204,7 +207,10 @@ impl Sandbox {
         let net = next()?;
         let packets = (0..SOCKETS).map(|_| next()).collect::<Result<_, _>>()?;
         let watch = next()?;
-        let tables = if has_tables { Some(next()?) } else { None };
+        let tables = match no_tables {
+            None => Ok(next()?),
+            Some(why) => Err(why),
+        };
         let host_net = if privilege == Privilege::Ordinary {
             Some(next()?)
         } else {

@@ -262,9 +262,6 @@ impl Worker {
     pub fn connect(&mut self, port: PortId, socket: SocketId, ifindex: u32) {
         self.wire.add_port(port, socket, ifindex);
         let Self { wire, datapath, .. } = self;
-        if wire.shared_ifindex(port).is_some() {
-            datapath.within_reach(port);
-        }
         wire.send(|outbox| datapath.announce(port, outbox));
     }
 

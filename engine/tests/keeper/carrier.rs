@@ -6,12 +6,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use pontoon_engine::io::keeper::carrier::{Carriage, Numbers, Rewritten, Seen};
-use pontoon_engine::io::keeper::protocol::{CarrierRequest, Plug, ReplyBody, RequestBody};
+use pontoon_engine::io::keeper::protocol::{
+    CarrierRequest, Plug, ReplyBody, RequestBody, SandboxId,
+};
 use pontoon_engine::io::namespace::{Inside, enter, in_child, owner_of};
 use pontoon_packet::MacAddr;
 use pontoon_packet::parse::protocol::UDP;
 
 use crate::engine::Engine;
+use crate::eventually;
 use crate::plugs::spec;
 
 /// Neither interface has a neighbour that answers: everything goes to this address.
@@ -75,6 +78,51 @@ pub(super) fn carried_flows(engine: &Engine) {
     );
     silent(second, first, to(0, 5000));
     translated(engine, &places, &sockets);
+}
+
+/// Interfaces of the same names come again and again, whether or not it was noticed that those before have gone: each
+/// is looked at, and nothing is left of the others.
+pub(super) fn interfaces_again(engine: &Engine) {
+    ask(engine, RequestBody::Carrier(CarrierRequest::Raise));
+    for _ in 0..10 {
+        let places = [0, 1].map(|at| place(engine, at));
+        let [first, second] = [0, 1].map(|at| socket(engine, &places[at].0));
+        let there = bridged(&places, 0);
+        change(engine, &[], &[there]);
+        first.send_to(b"hello", (ADDRESSES[1], 5000)).unwrap();
+        assert_eq!(second.recv(&mut [0; 16]).unwrap(), 5);
+        change(engine, &[there.0], &[]);
+        for (_, ifindex) in places {
+            engine.unplug(SandboxId::SHARED, ifindex);
+        }
+    }
+    eventually("no chain of an interface is left", || {
+        chains(engine) == ["carry"]
+    });
+}
+
+/// The chains in the sandbox.
+fn chains(engine: &Engine) -> Vec<String> {
+    let owner = engine
+        .unprivileged
+        .then(|| owner_of(engine.net.as_fd()).unwrap());
+    let (listed, _) = in_child(|| {
+        let user = owner.as_ref().map(AsFd::as_fd);
+        let net = Some(engine.net.as_fd());
+        enter(Inside { user, net })?;
+        let nft = Command::new("nft").args(["list", "chains"]).output()?;
+        assert!(nft.status.success(), "{nft:?}");
+        Ok((
+            String::from_utf8_lossy(&nft.stdout).into_owned(),
+            Vec::new(),
+        ))
+    })
+    .unwrap();
+    let names = listed.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("chain ")?;
+        Some(name.trim_end_matches(" {").to_owned())
+    });
+    names.collect()
 }
 
 /// What is sent to one address arrives at another, by another name, and comes back; with full checksums and

@@ -82,7 +82,12 @@ impl Engine {
             .link
             .request(RequestBody::Plug(spec), &[target.as_fd()]);
         match reply.map_err(|e| e.to_string())? {
-            (ReplyBody::Plugged { sandbox, ifindex }, fds) => Ok((sandbox, ifindex, fds.len())),
+            (
+                ReplyBody::Plugged {
+                    sandbox, ifindex, ..
+                },
+                fds,
+            ) => Ok((sandbox, ifindex, fds.len())),
             (other, _) => panic!("{other:?}"),
         }
     }

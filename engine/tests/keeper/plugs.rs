@@ -150,7 +150,10 @@ pub(super) fn host_port(engine: &Engine) {
         .link
         .request(RequestBody::PlugHost(port), &[])
         .unwrap();
-    let ReplyBody::Plugged { sandbox, ifindex } = reply else {
+    let ReplyBody::Plugged {
+        sandbox, ifindex, ..
+    } = reply
+    else {
         panic!("{reply:?}");
     };
     let own = own_network().unwrap();

@@ -1,6 +1,6 @@
-"""Runs a command on a kernel that refuses system calls: confined.py CALL[:FIRST]=ERROR... -- COMMAND...
+"""Runs a command on a kernel that refuses system calls: confined.py CALL[:FIRST[:THIRD]]=ERROR... -- COMMAND...
 
-`socket:17=EPERM` refuses packet sockets alone, `unshare:&0x10000000=EPERM` what has a flag; `close_range=ENOSYS` is
+`socket:17=EPERM` refuses packet sockets alone, `socket:16:12=EPERM` those that speak to nf_tables, `unshare:&0x10000000=EPERM` what has a flag; `close_range=ENOSYS` is
 an older kernel's.
 """
 import ctypes, errno, os, platform, struct, sys
@@ -15,8 +15,8 @@ NUMBERS |= {"pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "close_r
 LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER = 38, 22, 2
-# Where seccomp_data holds the call's number and its first argument.
-NUMBER, FIRST = 0, 16
+# Where seccomp_data holds the call's number, its first and its third argument.
+NUMBER, FIRST, THIRD = 0, 16, 32
 
 
 def instruction(code, k, true=0, false=0):
@@ -26,13 +26,14 @@ def instruction(code, k, true=0, false=0):
 def rule(text):
     """Refuses one call."""
     call, error = text.split("=")
-    name, _, first = call.partition(":")
-    refuse = instruction(RETURN, ERROR | errno.__dict__[error])
-    if not first:
-        return instruction(LOAD, NUMBER) + instruction(EQUAL, NUMBERS[name], 0, 1) + refuse
-    test = instruction(ANY_BIT if first[0] == "&" else EQUAL, int(first.lstrip("&"), 0), 0, 1)
-    return (instruction(LOAD, NUMBER) + instruction(EQUAL, NUMBERS[name], 0, 3) + instruction(LOAD, FIRST)
-            + test + refuse)
+    name, *arguments = call.split(":")
+    tests = [(NUMBER, EQUAL, NUMBERS[name])]
+    for place, text in zip((FIRST, THIRD), arguments):
+        tests.append((place, ANY_BIT if text[0] == "&" else EQUAL, int(text.lstrip("&"), 0)))
+    program = instruction(RETURN, ERROR | errno.__dict__[error])
+    for place, code, value in reversed(tests):
+        program = instruction(LOAD, place) + instruction(code, value, 0, len(program) // 8) + program
+    return program
 
 
 def confine(rules):

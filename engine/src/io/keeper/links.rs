@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::plug::{self, Foreign};
 use super::protocol::{Event, Plug, SandboxId};
 use super::vault::Kept;
+use crate::carried::Reach;
 use crate::io::namespace::{Inside, Privilege, Sandbox};
 use crate::io::netlink::{Change, Link, Netlink};
 use crate::io::spare::Spare;
@@ -28,7 +29,7 @@ pub(super) struct Links {
     pub(super) sandbox: Sandbox,
     watch: Netlink,
     /// Those in the sandbox, by index.
-    shared: BTreeMap<u32, Kept<()>>,
+    shared: BTreeMap<u32, Kept<Reach>>,
     foreign: BTreeMap<SandboxId, Kept<Foreigner>>,
     next_foreign: u32,
     /// Given up to delete an interface when there is no other descriptor: nobody else would.
@@ -39,6 +40,8 @@ pub(super) struct Links {
 pub(super) struct Made {
     pub(super) sandbox: SandboxId,
     pub(super) ifindex: u32,
+    /// Who can move frames from it and to it.
+    pub(super) reach: Reach,
     /// A packet socket, unless it lies in the sandbox.
     pub(super) packet: Option<OwnedFd>,
 }
@@ -74,7 +77,7 @@ impl Links {
         let ifindex = plugged.ifindex;
         let (sandbox, packet) = match plugged.foreign {
             None => {
-                self.shared.insert(ifindex, Kept::claimed(()));
+                self.shared.insert(ifindex, Kept::claimed(Reach::Engine));
                 (SandboxId::SHARED, None)
             }
             Some(Foreign {
@@ -99,8 +102,17 @@ impl Links {
         Ok(Made {
             sandbox,
             ifindex,
+            reach: Reach::Engine,
             packet,
         })
+    }
+
+    /// The kernel can move frames from an interface in the sandbox and to it.
+    pub(super) fn within_reach(&mut self, made: &mut Made) {
+        if let Some(kept) = self.shared.get_mut(&made.ifindex) {
+            kept.thing = Reach::Kernel;
+            made.reach = Reach::Kernel;
+        }
     }
 
     /// Hands out again what an engine before has had.
@@ -109,17 +121,19 @@ impl Links {
     /// It is gone, or no descriptor is free.
     pub(super) fn replug(&mut self, id: SandboxId, ifindex: u32) -> io::Result<Made> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
-        let packet = if id == SandboxId::SHARED {
-            self.shared.get_mut(&ifindex).ok_or_else(gone)?.claimed = true;
-            None
+        let (reach, packet) = if id == SandboxId::SHARED {
+            let kept = self.shared.get_mut(&ifindex).ok_or_else(gone)?;
+            kept.claimed = true;
+            (kept.thing, None)
         } else {
             let kept = self.foreign.get_mut(&id).ok_or_else(gone)?;
             kept.claimed = true;
-            Some(kept.thing.packet.try_clone()?)
+            (Reach::Engine, Some(kept.thing.packet.try_clone()?))
         };
         Ok(Made {
             sandbox: id,
             ifindex,
+            reach,
             packet,
         })
     }

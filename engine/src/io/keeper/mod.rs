@@ -74,6 +74,8 @@ struct Keeper {
     links: Links,
     /// Once an engine has asked for it.
     carrier: Option<Carrier>,
+    /// Why there is none, although one has.
+    uncarried: Option<String>,
     uplinks: Uplinks,
     ports: Ports,
     vault: Vault,
@@ -116,6 +118,7 @@ pub fn run(program: Program) -> io::Result<ExitStatus> {
         privilege,
         links: Links::new(sandbox, privilege)?,
         carrier: None,
+        uncarried: None,
         uplinks: Uplinks::new()?,
         ports: Ports::default(),
         vault: Vault::default(),
@@ -176,7 +179,7 @@ impl Keeper {
                     }
                     Ready::Links(id) => {
                         let events = self.links.changes(id);
-                        events.into_iter().for_each(|event| self.tell(event));
+                        self.tell_of_links(events);
                     }
                     Ready::Uplinks => {
                         for facts in self.uplinks.changes() {
@@ -311,6 +314,19 @@ impl Keeper {
         // Rounded up, so that the time has come when it has passed.
         let left = left + Duration::from_millis(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// An interface that has gone is looked at no more.
+    fn tell_of_links(&mut self, events: Vec<Event>) {
+        for event in events {
+            if let (Some(carrier), Event::LinkGone { sandbox, ifindex }) =
+                (&mut self.carrier, &event)
+                && *sandbox == SandboxId::SHARED
+            {
+                carrier.unwatch(*ifindex);
+            }
+            self.tell(event);
+        }
     }
 
     fn tell(&self, event: Event) {

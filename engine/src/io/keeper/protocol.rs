@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::carrier::{Carriage, Carried, Seen};
+use crate::carried::Reach;
 use crate::control::state::Stopped;
 
 /// Names a network namespace in which engine's ends of interfaces lie: the sandbox is 0, namespaces
@@ -198,7 +199,12 @@ impl RequestBody {
                 ports.truncate(descriptors);
                 Some(Self::Unbind(ports))
             }
-            (Self::Plug(_) | Self::PlugHost(_), ReplyBody::Plugged { sandbox, ifindex }) => {
+            (
+                Self::Plug(_) | Self::PlugHost(_),
+                ReplyBody::Plugged {
+                    sandbox, ifindex, ..
+                },
+            ) => {
                 let (sandbox, ifindex) = (*sandbox, *ifindex);
                 Some(Self::Unplug { sandbox, ifindex })
             }
@@ -267,6 +273,8 @@ pub enum ReplyBody {
         sandbox: SandboxId,
         /// Its index there.
         ifindex: u32,
+        /// Who can move frames from it and to it.
+        reach: Reach,
     },
     /// The uplink, with a packet socket.
     Uplink(UplinkFacts),

@@ -115,17 +115,22 @@ impl Keeper {
     }
 
     fn plug(&mut self, target: BorrowedFd<'_>, spec: &Plug) -> io::Result<Answer> {
-        let made = self.links.plug(target, spec)?;
+        let mut made = self.links.plug(target, spec)?;
         if let (Some(carrier), SandboxId::SHARED) = (&mut self.carrier, made.sandbox) {
-            // Without it the engine hears everything, and nothing of this interface is carried.
-            let _ = carrier.watch(&spec.host_ifname);
+            match carrier.watch(&spec.host_ifname, made.ifindex) {
+                Ok(()) => self.links.within_reach(&mut made),
+                Err(error) => {
+                    let name = &spec.host_ifname;
+                    log!("flows of {name} are not carried by the kernel: {error}");
+                }
+            }
         }
         Ok(plugged(made))
     }
 
     fn carry(&mut self, request: CarrierRequest) -> io::Result<Answer> {
         match request {
-            CarrierRequest::Raise => done(self.raise_carrier()?),
+            CarrierRequest::Raise => done(self.have_carrier()?),
             CarrierRequest::Change { plan, leave, carry } => {
                 done(self.carrier()?.change(plan, &leave, &carry)?)
             }
@@ -137,6 +142,18 @@ impl Keeper {
         }
     }
 
+    /// Makes the carrier. Where that was refused once it stays so: the packet sockets hear everything since.
+    fn have_carrier(&mut self) -> io::Result<()> {
+        if self.uncarried.is_none()
+            && let Err(error) = self.raise_carrier()
+        {
+            log!("flows are not carried by the kernel: {error}");
+            self.uncarried = Some(error.to_string());
+        }
+        let refusal = self.uncarried.clone().map(io::Error::other);
+        refusal.map_or(Ok(()), Err)
+    }
+
     /// Makes the carrier, unless an engine before has had it made: what that has had carried goes on until
     /// this one serves.
     fn raise_carrier(&mut self) -> io::Result<()> {
@@ -144,7 +161,7 @@ impl Keeper {
             return Ok(());
         }
         let tables = self.links.sandbox.tables.as_ref();
-        let tables = tables.ok_or_else(|| io::Error::other("the kernel has no nf_tables"))?;
+        let tables = tables.map_err(|why| io::Error::other(why.clone()))?;
         self.carrier = Some(Carrier::raise(tables.try_clone()?)?);
         Ok(())
     }
@@ -195,7 +212,7 @@ impl Keeper {
         }
         self.leave_what_was_carried();
         let events = self.links.tidy();
-        events.into_iter().for_each(|event| self.tell(event));
+        self.tell_of_links(events);
     }
 
     /// The same for what was given to be kept.
@@ -268,8 +285,13 @@ fn plugged(made: Made) -> Answer {
     let Made {
         sandbox,
         ifindex,
+        reach,
         packet,
     } = made;
-    let reply = ReplyBody::Plugged { sandbox, ifindex };
+    let reply = ReplyBody::Plugged {
+        sandbox,
+        ifindex,
+        reach,
+    };
     (reply, packet.into_iter().collect())
 }

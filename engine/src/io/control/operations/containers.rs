@@ -10,6 +10,7 @@ use pontoon_nat::Owner;
 
 use super::ports::{Claims, Opening, opening};
 use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, unix_time};
+use crate::carried::Reach;
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, NetworkMode, RemoveMode, Reply};
@@ -132,7 +133,12 @@ impl Control {
         reply: ReplyBody,
         fds: Vec<OwnedFd>,
     ) -> Outcome<Place> {
-        let ReplyBody::Plugged { sandbox, ifindex } = reply else {
+        let ReplyBody::Plugged {
+            sandbox,
+            ifindex,
+            reach,
+        } = reply
+        else {
             return Err(unexpected());
         };
         if let Some(packet) = fds.into_iter().next() {
@@ -147,7 +153,11 @@ impl Control {
                 .map_err(broken)?;
             self.sockets.insert(sandbox, socket);
         }
-        let place = Place { sandbox, ifindex };
+        let place = Place {
+            sandbox,
+            ifindex,
+            reach,
+        };
         self.places.insert(port, place);
         Ok(place)
     }
@@ -181,6 +191,9 @@ impl Control {
             let named = w.names().join(port, &participant);
             named.map_err(|error| Invalid::new("name", error.to_string()))?;
             opening.carry_out(w)?;
+            if place.reach == Reach::Kernel {
+                w.datapath().within_reach(port);
+            }
             w.connect(port, socket, place.ifindex);
             Ok(())
         })?
@@ -227,7 +240,11 @@ impl Control {
             let _ = self.worker.call(move |w, _| w.remove_socket(tap));
             self.keeper.let_go(Key::Tap(port.0));
         }
-        let Some(Place { sandbox, ifindex }) = self.places.remove(&port) else {
+        let place = self.places.remove(&port);
+        let Some(Place {
+            sandbox, ifindex, ..
+        }) = place
+        else {
             return;
         };
         // The interface may be gone with its namespace already.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::ports::{Claims, opening};
 use super::{Control, Held, Outcome, Place, broken, unexpected};
+use crate::carried::Reach;
 use crate::config::PortId;
 use crate::control::state::{
     Container, Endpoint, HostPort, HostPorts, Network, Phase, SCHEMA, State, Stopped, UplinkSpec,
@@ -145,14 +146,14 @@ impl Control {
             HostPort::Veth => {
                 let place = self.seat_again(port, seats)?;
                 let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
-                self.connect_host(network, port, socket, place.ifindex)
+                self.connect_host(network, port, socket, (place.ifindex, place.reach))
             }
             HostPort::Tap => {
                 let tap = self.fetch(Key::Tap(port.0))?.into_iter().next();
                 let tap = tap.ok_or_else(unexpected)?;
                 let socket = self.ask(|w, _| w.add_tap(tap))?.map_err(broken)?;
                 self.taps.insert(port, socket);
-                self.connect_host(network, port, socket, TAP_INDEX)
+                self.connect_host(network, port, socket, (TAP_INDEX, Reach::Engine))
             }
         }
     }

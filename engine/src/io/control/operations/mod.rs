@@ -26,6 +26,7 @@ use pontoon_switch::LinkState;
 use super::store::Store;
 use super::watch::Watch;
 use super::{Stay, resolvers};
+use crate::carried::Reach;
 use crate::config::{OffloadMode, PortId, UplinkId};
 use crate::control::api::{NetworkSpec, OffloadView, Reply, Request};
 use crate::control::fault::FaultKind;
@@ -68,6 +69,7 @@ struct OpenUplink {
 struct Place {
     sandbox: SandboxId,
     ifindex: u32,
+    reach: Reach,
 }
 
 /// Everything that operations need.
@@ -431,9 +433,6 @@ fn raise_carrier(keeper: &KeeperLink, mode: OffloadMode) -> OffloadView {
             .err(),
         OffloadMode::Off => None,
     };
-    if let Some(error) = &refusal {
-        log!("flows are not carried by the kernel: {error}");
-    }
     OffloadView {
         mode,
         active: mode == OffloadMode::Auto && refusal.is_none(),

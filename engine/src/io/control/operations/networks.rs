@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Control, Outcome, broken, random, unexpected, unix_time};
+use crate::carried::Reach;
 use crate::config::{ConfigError, NetworkConfig, Outside, PortId};
 use crate::control::Invalid;
 use crate::control::api::{NetworkSpec, PruneFilter, Reply};
@@ -127,7 +128,7 @@ impl Control {
         let (reply, fds) = self.keeper.request(request, &[]).map_err(broken)?;
         let place = self.place(port, reply, fds)?;
         let socket = *self.sockets.get(&place.sandbox).ok_or_else(unexpected)?;
-        self.connect_host(network, port, socket, place.ifindex)
+        self.connect_host(network, port, socket, (place.ifindex, place.reach))
     }
 
     pub(super) fn plug_host_tap(&mut self, network: &Network) -> Outcome<()> {
@@ -139,7 +140,7 @@ impl Control {
         kept.map_err(broken)?;
         let socket = self.ask(|w, _| w.add_tap(tap))?.map_err(broken)?;
         self.taps.insert(port, socket);
-        self.connect_host(network, port, socket, TAP_INDEX)
+        self.connect_host(network, port, socket, (TAP_INDEX, Reach::Engine))
     }
 
     pub(super) fn connect_host(
@@ -147,12 +148,15 @@ impl Control {
         network: &Network,
         port: PortId,
         socket: SocketId,
-        ifindex: u32,
+        (ifindex, reach): (u32, Reach),
     ) -> Outcome<()> {
         self.host_ports.insert(network.name.clone(), port);
         let (number, mtu) = (network.number, network.mtu);
         self.ask(move |w, _| {
             w.datapath().add_host_port(port, number, mtu)?;
+            if reach == Reach::Kernel {
+                w.datapath().within_reach(port);
+            }
             w.connect(port, socket, ifindex);
             Ok(())
         })?

@@ -22,6 +22,8 @@
 
 mod keys;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod uplinks;
 
 use std::collections::HashSet;
@@ -127,6 +129,17 @@ pub(super) struct Carrier {
 /// Flows of a page: what a message has room for, each at its longest.
 const PAGE: usize = 128;
 
+/// Name of the chain at which an interface's frames begin.
+fn chain_of(ifindex: u32) -> String {
+    format!("port{ifindex}")
+}
+
+/// What the kernel says of a part that it lacks is only that something is not there.
+fn lacking(error: io::Error) -> io::Error {
+    let what = "the kernel refuses nf_tables of the family netdev, with maps and fwd";
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
 impl Carrier {
     /// Makes the table. `socket` speaks to the sandbox's nf_tables.
     ///
@@ -153,7 +166,7 @@ impl Carrier {
         for rule in rules() {
             batch.rule(TABLE, CHAIN, &rule);
         }
-        tables.commit(batch)?;
+        tables.commit(batch).map_err(lacking)?;
         Ok(Self {
             tables,
             uplinks: Uplinks::default(),
@@ -163,12 +176,21 @@ impl Carrier {
         })
     }
 
-    /// Has the frames of an interface looked at.
+    /// Has the frames of an interface looked at. Another one may have its name before it is known to have gone,
+    /// but never its index.
     ///
     /// # Errors
     /// There is no such interface.
-    pub(super) fn watch(&mut self, interface: &str) -> io::Result<()> {
-        self.tables.commit(watched(interface, Verdict::Accept))
+    pub(super) fn watch(&mut self, interface: &str, ifindex: u32) -> io::Result<()> {
+        let chain = chain_of(ifindex);
+        self.tables
+            .commit(watched(&chain, interface, Verdict::Accept))
+    }
+
+    /// An interface has gone.
+    pub(super) fn unwatch(&mut self, ifindex: u32) {
+        // Kernels before 6.16 have done that with the interface, and not every one was looked at.
+        let _ = self.tables.commit(unwatched(&chain_of(ifindex)));
     }
 
     /// Reaches an uplink, wherever it is now. Gives back the index of the interface of the sandbox that does;
@@ -186,7 +208,7 @@ impl Carrier {
         } = self;
         uplinks.reach(sandbox, facts, |macvlan| {
             // Nobody but who sends by the uplink is to be heard here.
-            tables.commit(watched(macvlan, Verdict::Drop))
+            tables.commit(watched(macvlan, macvlan, Verdict::Drop))
         })
     }
 
@@ -321,21 +343,22 @@ impl Seen {
 }
 
 /// A chain at an interface: what is not carried has this verdict.
-fn watched(interface: &str, otherwise: Verdict<'_>) -> Batch {
+/// The chain of that name, for the frames of an interface.
+fn watched(chain: &str, interface: &str, otherwise: Verdict<'_>) -> Batch {
     let hook = ChainHook {
         number: 0,
         priority: 0,
         interface: Some(interface),
     };
     let mut batch = Batch::begin(Family::Netdev);
-    batch.chain(TABLE, interface, Some(hook));
-    batch.rule(TABLE, interface, &[verdict(Verdict::Jump(CHAIN))]);
-    batch.rule(TABLE, interface, &[verdict(otherwise)]);
+    batch.chain(TABLE, chain, Some(hook));
+    batch.rule(TABLE, chain, &[verdict(Verdict::Jump(CHAIN))]);
+    batch.rule(TABLE, chain, &[verdict(otherwise)]);
     batch
 }
 
-fn unwatched(interface: &str) -> Batch {
+fn unwatched(chain: &str) -> Batch {
     let mut batch = Batch::begin(Family::Netdev);
-    batch.delete_chain(TABLE, interface);
+    batch.delete_chain(TABLE, chain);
     batch
 }
