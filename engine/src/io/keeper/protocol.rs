@@ -188,6 +188,9 @@ pub enum CarrierRequest {
         /// As many as a message has room for; the first one, 0, reads them anew.
         page: usize,
     },
+    /// What was carried in all of flows that were left since this was asked last, as many as a message has room
+    /// for. Reply: [`ReplyBody::Carried`].
+    Ended,
 }
 
 impl RequestBody {

@@ -135,6 +135,10 @@ impl Keeper {
                 done(self.carrier()?.change(plan, &leave, &carry)?)
             }
             CarrierRequest::LeaveAll { plan } => done(self.carrier()?.leave_all(plan)?),
+            CarrierRequest::Ended => {
+                let (carried, more) = self.carrier()?.ended();
+                Ok((ReplyBody::Carried { carried, more }, Vec::new()))
+            }
             CarrierRequest::Read { page } => {
                 let (carried, more) = self.carrier()?.carried(page)?;
                 Ok((ReplyBody::Carried { carried, more }, Vec::new()))

@@ -213,16 +213,37 @@ impl Batch {
     }
 
     fn elements(&mut self, kind: u16, flags: u16, table: &str, map: &str, elements: &[Vec<u8>]) {
-        const ELEMENTS: u16 = 3;
-        const ELEMENT: u16 = 1;
         for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
-            let list = some.iter().flat_map(|e| attribute(ELEMENT | NESTED, e));
-            let list: Vec<u8> = list.collect();
-            let mut attributes = named(table, map);
-            attributes.extend(attribute(ELEMENTS | NESTED, &list));
-            self.message(kind, flags, &attributes);
+            self.message(kind, flags, &listed(table, map, some));
         }
     }
+}
+
+fn listed(table: &str, map: &str, elements: &[Vec<u8>]) -> Vec<u8> {
+    const ELEMENTS: u16 = 3;
+    const ELEMENT: u16 = 1;
+    let list = elements.iter();
+    let list: Vec<u8> = list.flat_map(|e| attribute(ELEMENT | NESTED, e)).collect();
+    let mut attributes = named(table, map);
+    attributes.extend(attribute(ELEMENTS | NESTED, &list));
+    attributes
+}
+
+/// A message that asks for some elements of a map.
+pub(super) fn look_up<'a>(
+    number: u32,
+    family: Family,
+    table: &str,
+    map: &str,
+    keys: impl Iterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    const KEY: u16 = 1;
+    let elements: Vec<_> = keys.map(|key| value(KEY, key)).collect();
+    let mut bytes = Vec::new();
+    let parts = (GET_ELEMENTS, NLM_F_REQUEST | NLM_F_ACK, number);
+    let attributes = listed(table, map, &elements);
+    append(&mut bytes, parts, (family as u8, 0), &attributes);
+    bytes
 }
 
 /// A message that asks for all elements of a map.

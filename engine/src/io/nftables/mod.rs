@@ -99,10 +99,41 @@ impl Tables {
         table: &str,
         map: &str,
     ) -> io::Result<Vec<Element>> {
+        let number = self.number();
+        self.listing(number, &batch::dump(number, family, table, map))
+    }
+
+    /// Some of them, as far as they are there; the kernel tells no more after one that is not.
+    ///
+    /// # Errors
+    /// There is no such map.
+    pub(super) fn some_elements(
+        &mut self,
+        family: Family,
+        table: &str,
+        map: &str,
+        keys: &[Vec<u8>],
+    ) -> io::Result<Vec<Element>> {
+        /// As many answers as a socket's buffer has room for in any case.
+        const AT_ONCE: usize = 16;
+        let mut elements = Vec::new();
+        for some in keys.chunks(AT_ONCE) {
+            let number = self.number();
+            let keys = some.iter().map(|key| &key[..]);
+            let message = batch::look_up(number, family, table, map, keys);
+            elements.extend(self.listing(number, &message)?);
+        }
+        Ok(elements)
+    }
+
+    fn number(&mut self) -> u32 {
         let number = self.next;
-        self.next = self.next.wrapping_add(1);
-        self.socket
-            .send(&batch::dump(number, family, table, map), 0)?;
+        self.next = number.wrapping_add(1);
+        number
+    }
+
+    fn listing(&mut self, number: u32, message: &[u8]) -> io::Result<Vec<Element>> {
+        self.socket.send(message, 0)?;
         let mut elements = Vec::new();
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use super::protocol::UplinkFacts;
 use crate::io::namespace::Sandbox;
 use crate::io::nftables::expression::{Verdict, verdict};
-use crate::io::nftables::{Batch, ChainHook, Family, Map, Tables};
+use crate::io::nftables::{Batch, ChainHook, Element, Family, Map, Tables};
 use rules::{BRIDGED, ROUTED, rules};
 use uplinks::Uplinks;
 
@@ -124,6 +124,8 @@ pub(super) struct Carrier {
     plan: u64,
     /// What was carried, as it was read last.
     read: Vec<Carried>,
+    /// What was carried of flows that were left, until somebody asks.
+    ended: Vec<Carried>,
 }
 
 /// Flows of a page: what a message has room for, each at its longest.
@@ -173,6 +175,7 @@ impl Carrier {
             carried: HashSet::new(),
             plan: 0,
             read: Vec::new(),
+            ended: Vec::new(),
         })
     }
 
@@ -249,12 +252,18 @@ impl Carrier {
     fn leave(&mut self, leave: &[&Seen]) -> io::Result<()> {
         self.uplinks.leave(leave)?;
         let mut batch = Batch::begin(Family::Netdev);
+        let mut ended = Vec::new();
         for map in [BRIDGED, ROUTED] {
             let here = leave.iter().filter(|seen| seen.map() == map);
             let keys: Vec<_> = here.map(|seen| self.uplinks.inside(seen).key()).collect();
+            let counted = self
+                .tables
+                .some_elements(Family::Netdev, TABLE, map, &keys)?;
+            ended.extend(counted.iter().filter_map(|one| self.carried_by(one)));
             batch.remove(TABLE, map, keys.iter().map(|key| &key[..]));
         }
         self.tables.commit(batch)?;
+        self.note_ended(ended);
         leave.iter().for_each(|seen| {
             self.carried.remove(seen);
         });
@@ -289,7 +298,10 @@ impl Carrier {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn begin_anew(&mut self) -> io::Result<()> {
-        self.leave_all(0)
+        self.leave_all(0)?;
+        // Nobody knows any more whose it was.
+        self.ended.clear();
+        Ok(())
     }
 
     fn empty(&mut self) -> io::Result<()> {
@@ -297,10 +309,12 @@ impl Carrier {
             return Ok(());
         }
         self.uplinks.leave_all()?;
+        let ended = self.read_all()?;
         let mut batch = Batch::begin(Family::Netdev);
         batch.empty(TABLE, BRIDGED);
         batch.empty(TABLE, ROUTED);
         self.tables.commit(batch)?;
+        self.note_ended(ended);
         self.carried.clear();
         Ok(())
     }
@@ -321,15 +335,30 @@ impl Carrier {
     fn read_all(&mut self) -> io::Result<Vec<Carried>> {
         let mut all = Vec::new();
         for map in [BRIDGED, ROUTED] {
-            for element in self.tables.elements(Family::Netdev, TABLE, map)? {
-                all.extend(Seen::of(&element.key).map(|seen| Carried {
-                    seen: self.uplinks.outside(seen),
-                    packets: element.packets,
-                    bytes: element.bytes,
-                }));
-            }
+            let elements = self.tables.elements(Family::Netdev, TABLE, map)?;
+            all.extend(elements.iter().filter_map(|one| self.carried_by(one)));
         }
         Ok(all)
+    }
+
+    fn carried_by(&self, element: &Element) -> Option<Carried> {
+        Some(Carried {
+            seen: self.uplinks.outside(Seen::of(&element.key)?),
+            packets: element.packets,
+            bytes: element.bytes,
+        })
+    }
+
+    fn note_ended(&mut self, ended: Vec<Carried>) {
+        let room = SIZE as usize - self.ended.len().min(SIZE as usize);
+        self.ended.extend(ended.into_iter().take(room));
+    }
+
+    /// A page of what was carried of flows that were left since the last call, and whether there is another one.
+    pub(super) fn ended(&mut self) -> (Vec<Carried>, bool) {
+        let from = self.ended.len().saturating_sub(PAGE);
+        let page = self.ended.split_off(from);
+        (page, !self.ended.is_empty())
     }
 }
 
