@@ -203,11 +203,11 @@ mod tests {
         let report = report(&[]);
         let text = report.render();
         let row = "| 30.0   | kernel-bridge | 40.0   | 0.75           | 0.75–0.75 | 0.75       \
-                   | ≥ 0.8  | MISSED  |";
+                   | ≥ 1.0  | MISSED  |";
         assert!(text.contains(row), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["comparisons"][0]["verdict"], "missed");
-        assert_eq!(json["comparisons"][0]["budget"]["must"], 0.8);
+        assert_eq!(json["comparisons"][0]["budget"]["must"], 1.0);
         assert_eq!(json["comparisons"][0]["ratio_by_round"]["median"], 0.75);
     }
 

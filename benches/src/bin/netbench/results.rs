@@ -96,11 +96,12 @@ impl Results {
         self.series.iter().map(figure).collect()
     }
 
-    /// Every figure by which one of `systems` is compared with its baseline among them.
+    /// Every figure by which one of `systems` is compared with a baseline among them.
     pub(crate) fn comparisons(&self, systems: &[SystemName]) -> Vec<Comparison> {
-        let pairs = systems
-            .iter()
-            .filter_map(|system| Some((*system, system.baseline()?)));
+        let pairs = systems.iter().flat_map(|system| {
+            let baselines = system.baselines().iter();
+            baselines.map(|baseline| (*system, *baseline))
+        });
         pairs
             .filter(|(_, baseline)| systems.contains(baseline))
             .flat_map(|(system, baseline)| self.compare(system, baseline))
@@ -131,7 +132,7 @@ impl Results {
         let base = self.values(baseline, measure, metric);
         let (own, other) = (summary(values), summary(base));
         let ratio_by_round = Summary::of(&ratios(values, base));
-        let budget = Budget::of(system, measure, metric);
+        let budget = Budget::of(system, baseline, measure, metric);
         Comparison {
             system,
             baseline,
@@ -203,7 +204,7 @@ mod tests {
                 max: 0.95
             })
         );
-        assert_eq!(only.verdict, Some(Verdict::Met));
+        assert_eq!(only.verdict, Some(Verdict::Missed));
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub(crate) enum Measure {
     TcpRr,
     /// Ping-pong of one byte in datagrams.
     UdpRr,
+    /// New connections, eight at a time, each for one byte there and back.
+    Connects,
 }
 
 /// A quantity that a measurement yields, with its unit.
@@ -107,7 +109,7 @@ pub(crate) struct Reading {
 
 impl Measure {
     /// Every measurement, in the order of a round.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Tcp1,
         Self::Tcp4,
         Self::Tcp1Reverse,
@@ -118,6 +120,7 @@ impl Measure {
         Self::Udp1400Reverse,
         Self::TcpRr,
         Self::UdpRr,
+        Self::Connects,
     ];
 
     /// The name on the command line and in reports.
@@ -133,6 +136,7 @@ impl Measure {
             Self::Udp1400Reverse => "udp-1400-reverse",
             Self::TcpRr => "tcp-rr",
             Self::UdpRr => "udp-rr",
+            Self::Connects => "connects",
         }
     }
 
@@ -140,11 +144,15 @@ impl Measure {
     pub(crate) fn applies_to(self, route: Route) -> bool {
         match self {
             Self::Tcp1Reverse | Self::Tcp4Reverse | Self::Udp64Reverse | Self::Udp1400Reverse => {
-                route == Route::Masqueraded
+                route != Route::Bridged
             }
-            Self::Tcp1 | Self::Tcp4 | Self::Udp64 | Self::Udp1400 | Self::TcpRr | Self::UdpRr => {
-                true
-            }
+            Self::Tcp1
+            | Self::Tcp4
+            | Self::Udp64
+            | Self::Udp1400
+            | Self::TcpRr
+            | Self::UdpRr
+            | Self::Connects => true,
         }
     }
 
@@ -170,6 +178,7 @@ impl Measure {
             Self::Udp1400Reverse => flood::measure(ends, 1400, ToClient, duration),
             Self::TcpRr => round_trip::tcp(ends, duration),
             Self::UdpRr => round_trip::udp(ends, duration),
+            Self::Connects => connections::measure(ends, 8, duration),
         }
     }
 }
@@ -234,11 +243,12 @@ mod tests {
                 .clone()
                 .all(|measure| !measure.label().ends_with("reverse"))
         );
-        assert_eq!(bridged.count(), 6);
+        assert_eq!(bridged.count(), 7);
         assert!(
             Measure::ALL
                 .iter()
-                .all(|measure| measure.applies_to(Route::Masqueraded))
+                .all(|measure| measure.applies_to(Route::Masqueraded)
+                    && measure.applies_to(Route::Published))
         );
     }
 }

@@ -3,6 +3,7 @@
 use super::{Endpoints, Route, System};
 use crate::error::Result;
 use crate::lab::{FIRST, GATEWAY, Lab, MTU, SECOND, SUBNET, UPLINK};
+use crate::measure::{TCP_PORTS, UDP_PORTS};
 use crate::netns::Netns;
 use crate::process::{locate, run};
 use crate::sandbox;
@@ -10,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A Linux bridge with two containers; with [`Route::Masqueraded`] also forwarding and source NAT.
+/// A Linux bridge with two containers; but for [`Route::Bridged`] also forwarding and NAT.
 pub(super) struct Kernel {
     lab: Lab,
     route: Route,
@@ -54,6 +55,27 @@ impl Kernel {
              type nat hook postrouting priority srcnat; \
              ip saddr {SUBNET} oifname \"{UPLINK}\" masquerade; }}; }};"
         );
+        self.route_by(rules)
+    }
+
+    /// The rule that Docker makes for each published port, as one.
+    fn publish(&self) -> Result<()> {
+        let list = |ports: &[u16]| {
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            ports.join(", ")
+        };
+        let rules = format!(
+            "table ip nat {{ chain prerouting {{ \
+             type nat hook prerouting priority dstnat; \
+             iifname \"{UPLINK}\" tcp dport {{ {} }} dnat to {SECOND}; \
+             iifname \"{UPLINK}\" udp dport {{ {} }} dnat to {SECOND}; }}; }};",
+            list(&TCP_PORTS),
+            list(&UDP_PORTS),
+        );
+        self.route_by(rules)
+    }
+
+    fn route_by(&self, rules: String) -> Result<()> {
         self.lab.host.run(|| {
             sandbox::write("/proc/sys/net/ipv4/ip_forward", "1")?;
             run(Command::new(&self.nft).arg(rules)).map(drop)
@@ -67,6 +89,7 @@ impl System for Kernel {
         match self.route {
             Route::Bridged => Ok(()),
             Route::Masqueraded => self.masquerade(),
+            Route::Published => self.publish(),
         }
     }
 

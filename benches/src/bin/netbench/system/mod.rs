@@ -6,7 +6,7 @@ mod pontoon;
 pub(crate) use pontoon::Engine;
 
 use crate::error::{Error, Result};
-use crate::lab::{Lab, OUTSIDE, SECOND};
+use crate::lab::{Lab, OUTSIDE, SECOND, UPLINK_ADDRESS};
 use crate::netns::Netns;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -65,50 +65,77 @@ pub(crate) enum SystemName {
     KernelNat,
     /// Pontoon with a device uplink, container to outside.
     PontoonNat,
+    /// The kernel's bridge and router with a published port, outside to container.
+    KernelPublished,
+    /// Pontoon with a device uplink and a published port, outside to container.
+    PontoonPublished,
+    /// Pontoon without offload, container to container.
+    PontoonOff,
+    /// Pontoon without offload, container to outside.
+    PontoonNatOff,
 }
 
-/// The two ways through a system.
+/// The ways through a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// From one container to another on the same bridge.
     Bridged,
     /// From a container to the outside host, with the host's address as the source.
     Masqueraded,
+    /// From the outside host to a port of the host's address that is a container's.
+    Published,
 }
 
 impl SystemName {
-    /// Every system, a baseline in front of what is compared with it.
-    pub(crate) const ALL: [Self; 4] = [
+    /// Every system, baselines in front of what is compared with them.
+    pub(crate) const ALL: [Self; 8] = [
         Self::KernelBridge,
+        Self::PontoonOff,
         Self::Pontoon,
         Self::KernelNat,
+        Self::PontoonNatOff,
         Self::PontoonNat,
+        Self::KernelPublished,
+        Self::PontoonPublished,
     ];
 
-    /// The kernel's counterpart, for systems that are not the kernel's own.
-    pub(crate) fn baseline(self) -> Option<Self> {
+    /// What it is compared with: the kernel's counterpart, and itself without offload.
+    pub(crate) const fn baselines(self) -> &'static [Self] {
         match self {
-            Self::Pontoon => Some(Self::KernelBridge),
-            Self::PontoonNat => Some(Self::KernelNat),
-            Self::KernelBridge | Self::KernelNat => None,
+            Self::PontoonOff => &[Self::KernelBridge],
+            Self::Pontoon => &[Self::KernelBridge, Self::PontoonOff],
+            Self::PontoonNatOff => &[Self::KernelNat],
+            Self::PontoonNat => &[Self::KernelNat, Self::PontoonNatOff],
+            Self::PontoonPublished => &[Self::KernelPublished],
+            Self::KernelBridge | Self::KernelNat | Self::KernelPublished => &[],
         }
     }
 
+    /// Whether the kernel carries nothing that the engine could.
+    pub(crate) const fn is_off(self) -> bool {
+        matches!(self, Self::PontoonOff | Self::PontoonNatOff)
+    }
+
     /// The way through it that is measured.
-    pub(crate) fn route(self) -> Route {
+    pub(crate) const fn route(self) -> Route {
         match self {
-            Self::KernelBridge | Self::Pontoon => Route::Bridged,
-            Self::KernelNat | Self::PontoonNat => Route::Masqueraded,
+            Self::KernelBridge | Self::Pontoon | Self::PontoonOff => Route::Bridged,
+            Self::KernelNat | Self::PontoonNat | Self::PontoonNatOff => Route::Masqueraded,
+            Self::KernelPublished | Self::PontoonPublished => Route::Published,
         }
     }
 
     /// The name on the command line and in reports.
-    pub(crate) fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::KernelBridge => "kernel-bridge",
             Self::Pontoon => "pontoon",
             Self::KernelNat => "kernel-nat",
             Self::PontoonNat => "pontoon-nat",
+            Self::KernelPublished => "kernel-published",
+            Self::PontoonPublished => "pontoon-published",
+            Self::PontoonOff => "pontoon-off",
+            Self::PontoonNatOff => "pontoon-nat-off",
         }
     }
 
@@ -119,9 +146,16 @@ impl SystemName {
     pub(crate) fn prepare(self, pontoon: &Path) -> Result<Box<dyn System>> {
         let (lab, route) = (Lab::create()?, self.route());
         Ok(match self {
-            Self::KernelBridge | Self::KernelNat => Box::new(kernel::Kernel::new(lab, route)?),
-            Self::Pontoon | Self::PontoonNat => {
-                let engine = Engine::new(pontoon, self.label())?;
+            Self::KernelBridge | Self::KernelNat | Self::KernelPublished => {
+                Box::new(kernel::Kernel::new(lab, route)?)
+            }
+            Self::Pontoon
+            | Self::PontoonNat
+            | Self::PontoonPublished
+            | Self::PontoonOff
+            | Self::PontoonNatOff => {
+                let offload = if self.is_off() { "off" } else { "auto" };
+                let engine = Engine::new(pontoon, self.label())?.with_offload(offload);
                 Box::new(pontoon::Pontoon::new(lab, route, engine))
             }
         })
@@ -130,12 +164,13 @@ impl SystemName {
 
 impl Lab {
     fn endpoints(&self, route: Route) -> Endpoints<'_> {
-        let (server, address) = match route {
-            Route::Bridged => (&self.second, SECOND),
-            Route::Masqueraded => (&self.outside, OUTSIDE),
+        let (client, server, address) = match route {
+            Route::Bridged => (&self.first, &self.second, SECOND),
+            Route::Masqueraded => (&self.first, &self.outside, OUTSIDE),
+            Route::Published => (&self.outside, &self.second, UPLINK_ADDRESS),
         };
         Endpoints {
-            client: &self.first,
+            client,
             server,
             address,
             shift: 0,
@@ -167,11 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn baseline_carries_the_same_route() {
+    fn baselines_have_the_same_route_and_stand_in_front() {
         for system in SystemName::ALL {
-            if let Some(baseline) = system.baseline() {
+            let place = |one| SystemName::ALL.iter().position(|other| *other == one);
+            for baseline in system.baselines() {
                 assert_eq!(baseline.route(), system.route());
-                assert_eq!(baseline.baseline(), None);
+                assert!(place(*baseline) < place(system));
             }
         }
     }

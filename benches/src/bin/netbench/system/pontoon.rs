@@ -3,6 +3,7 @@
 use super::{Endpoints, Route, System};
 use crate::error::{Context, Error, Result};
 use crate::lab::{FIRST, Lab, MTU, SECOND, SUBNET, UPLINK};
+use crate::measure::{TCP_PORTS, UDP_PORTS};
 use crate::netns::Netns;
 use crate::process::run;
 use crate::sandbox::PRIVATE_DIR;
@@ -20,6 +21,7 @@ const NETWORK: &str = "bench";
 pub(crate) struct Engine {
     binary: PathBuf,
     runtime_dir: PathBuf,
+    offload: &'static str,
 }
 
 /// The two processes of an engine.
@@ -50,7 +52,14 @@ impl Engine {
         Ok(Self {
             binary: binary.to_owned(),
             runtime_dir,
+            offload: "auto",
         })
+    }
+
+    /// The same, started with this choice of `--offload`.
+    pub(crate) const fn with_offload(mut self, offload: &'static str) -> Self {
+        self.offload = offload;
+        self
     }
 
     /// Makes the measured network, which starts the engine in the calling thread's namespace.
@@ -107,6 +116,7 @@ impl Engine {
     pub(crate) fn pontoon(&self, arguments: &[&str]) -> Result<String> {
         let (name, runtime_dir) = self.environment();
         run(Command::new(&self.binary)
+            .args(["--offload", self.offload])
             .args(arguments)
             .env(name, runtime_dir))
     }
@@ -165,14 +175,21 @@ impl System for Pontoon {
     fn build(&mut self) -> Result<()> {
         let Self {
             lab,
+            route,
             engine,
             carrier,
-            ..
         } = self;
         lab.host.run(|| {
             engine.create_network(SUBNET, &format!("dev:{UPLINK}"))?;
             engine.attach(&lab.first, "c1", FIRST)?;
             engine.attach(&lab.second, "c2", SECOND)?;
+            if *route == Route::Published {
+                let tcp = TCP_PORTS.map(|port| format!("{port}:{port}"));
+                let udp = UDP_PORTS.map(|port| format!("{port}:{port}/udp"));
+                let ports = tcp.iter().chain(&udp).map(String::as_str);
+                let publish: Vec<_> = ["publish", "c2"].into_iter().chain(ports).collect();
+                engine.pontoon(&publish)?;
+            }
             *carrier = Some(engine.processes()?.engine);
             Ok(())
         })
