@@ -119,3 +119,19 @@ fn a_way_out_has_no_say() {
         assert_eq!(carried(&mut lab, C1, &query), expected, "{mode}");
     }
 }
+
+#[test]
+fn what_is_out_of_the_kernels_reach_has_nothing_carried() {
+    let mut lab = Lab::new();
+    lab.datapath.carry_flows();
+    for port in [C1, C3] {
+        lab.datapath.within_reach(port);
+    }
+    for (from, to, expected) in [(C1, C3, Some(C3)), (C1, C2, None), (C2, C1, None)] {
+        let frame = Packet::ethernet(mac(from), mac(to))
+            .ipv4(addr(from), addr(to))
+            .udp(5000, 53);
+        let carried = carried(&mut lab, from, &frame.build());
+        assert_eq!(carried, expected, "{from:?} to {to:?}");
+    }
+}

@@ -149,6 +149,22 @@ pontoon_tests::laboratory_tests! { |lab|
         lab.expect_this_engine();
     }
 
+    /// `flows` marks the flows that are carried, and no others; `stats` counts them.
+    fn what_is_carried_is_marked {
+        lab.offload(r#"
+            command("publish c2 8053:53/udp 8054:54/udp")
+            busy = Datagrams("c1", "c2", ("172.18.0.1", 8053), 53, 5000)
+            idle = Datagrams("c1", "c2", ("172.18.0.1", 8054), 54, 5001)
+            until_carried(busy.and_back, 2)
+            marked = {line.split("sport=")[1].split()[0]: "[OFFLOAD]" in line for line in command("flows").decode().splitlines()}
+            assert marked["5000"] and not marked["5001"], marked
+            assert {f["original"][0]: f["offload"] for f in flows("172.18.0.2")} == {
+                "172.18.0.2:5000": True, "172.18.0.2:5001": False}
+            assert counter("carried.flows") == counter("carried.installed") - counter("carried.removed") == 2
+            assert counter("carried.bytes") > counter("carried.frames") and counter("carried.refused") == 0
+        "#);
+    }
+
     /// Between the same containers, flows of a network that is off stay with the engine, and those of another are carried.
     fn a_network_that_is_off_has_nothing_carried {
         run_pontoon("network create quiet --subnet 172.29.0.0/24 --offload off");
