@@ -186,10 +186,9 @@ impl Datapath {
     ) -> Result<(), DropReason> {
         let network = self.networks.get_mut(&id).ok_or(DropReason::UnknownPort)?;
         let interface = InterfaceId::Network(id);
-        let moves = network.switch.moves();
         let forward = network.switch.forward(now, ingress, facts);
-        if network.switch.moves() != moves {
-            self.begin_epoch();
+        if let Some(places) = network.switch.changed() {
+            self.lose_places(&places);
         }
         match forward {
             Forward::Unicast(port) => {
@@ -294,8 +293,8 @@ impl Datapath {
         };
         let before = neighbours.mac_of(addr);
         let released = neighbours.confirm(now, addr, packet.sender_mac, learn);
-        if neighbours.mac_of(addr) != before {
-            self.begin_epoch();
+        if before.is_some() && neighbours.mac_of(addr) != before {
+            self.lose_hop(addr);
         }
         for waiting in released {
             self.release(now, interface, packet.sender_mac, waiting, out);

@@ -39,6 +39,7 @@ pub(crate) struct Way {
 #[derive(Debug)]
 struct Found {
     way: Way,
+    next_hop: IpAddr,
     /// When the neighbour entry behind it must be looked at again.
     valid_until: Timestamp,
 }
@@ -116,6 +117,13 @@ impl FlowCache {
         (now < found.valid_until && path.ingress == ingress.0).then_some(&found.way)
     }
 
+    /// The next hop to which a flow's way leads in this epoch.
+    pub(crate) fn next_hop(&self, id: ConnId, direction: Direction) -> Option<IpAddr> {
+        let path = &self.paths.get(id.slot as usize)?[direction as usize];
+        let found = self.ways.get(path.way.wrapping_sub(self.first) as usize)?;
+        Some(found.next_hop)
+    }
+
     /// Keeps the way out to `next_hop` that a walk has found, until the next epoch. It is believed
     /// until `valid_until`, and so is that of any other flow to the same neighbour.
     pub(crate) fn insert(
@@ -133,7 +141,11 @@ impl FlowCache {
         }
         let ways = &mut self.ways;
         let place = *self.places.entry((next_hop, way)).or_insert_with(|| {
-            ways.push(Found { way, valid_until });
+            ways.push(Found {
+                way,
+                next_hop,
+                valid_until,
+            });
             ways.len() as u32 - 1
         });
         ways[place as usize].valid_until = valid_until;

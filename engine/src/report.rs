@@ -3,6 +3,7 @@
 use pontoon_nat::Expired;
 use pontoon_packet::{Facts, Frame, MacAddr, Offload, Timestamp, build, icmp, parse};
 
+use crate::carried::Dependence;
 use crate::config::PortId;
 use crate::datapath::{Datapath, Role, Transmit};
 use crate::drop::DropReason;
@@ -120,12 +121,13 @@ impl Datapath {
             .copied()
             .map(InterfaceId::Uplink)
             .collect();
-        let mut aged = false;
+        let mut aged = Vec::new();
         for network in self.networks.values_mut() {
-            aged |= network.switch.handle_timeout(now);
+            network.switch.handle_timeout(now);
+            aged.extend(network.switch.changed().into_iter().flatten());
         }
-        if aged {
-            self.begin_epoch();
+        if !aged.is_empty() {
+            self.lose_places(&aged);
         }
         for interface in networks.into_iter().chain(uplinks) {
             let mut events = Vec::new();
@@ -171,7 +173,13 @@ impl Datapath {
         out: &mut impl Transmit,
     ) {
         match event {
-            Event::Ask(ask) => self.ask(interface, ask, out),
+            Event::Ask(ask) => {
+                if ask.to.is_group() {
+                    // Nobody knows any more which hardware address it has.
+                    self.leave_dependent(Dependence::Hop(ask.addr));
+                }
+                self.ask(interface, ask, out);
+            }
             Event::Failed(_, undelivered) => {
                 for waiting in undelivered {
                     self.counters.drop(DropReason::NeighbourFailed);

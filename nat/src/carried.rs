@@ -2,12 +2,18 @@
 //!
 //! Their sequence numbers are not followed meanwhile. What is seen of them nevertheless, and what comes afterwards,
 //! is taken up as in the middle of a connection. A reset among it may be forged, and cannot be held against a
-//! window: it passes, since its receiver knows, and only puts the connection in doubt, until both sides are heard again.
+//! window: it passes, since its receiver knows, and only puts the connection in doubt, until both sides are heard
+//! again, and its sender first. Numbers are not held against anything in the meantime, so that a new connection
+//! between the same ends can begin.
+//!
+//! Whoever carries them has to stop when a connection ends, by whatever cause, and when a segment comes that finishes
+//! or resets it: [`Nat::released`] says which.
 
-use pontoon_packet::Timestamp;
+use pontoon_packet::parse::tcp_flags::{FIN, RST, SYN};
+use pontoon_packet::{Ip, L4, Timestamp};
 
 use crate::nat::{Nat, timeout};
-use crate::table::deadline;
+use crate::table::{Followed, Kind, deadline};
 use crate::tcp::{State, Tracker};
 use crate::{ConnId, Direction};
 
@@ -16,22 +22,29 @@ impl Nat {
     pub fn is_assured(&self, id: ConnId) -> bool {
         let established = |state| matches!(state, State::None | State::Established);
         let connection = self.table.get(id);
-        connection.is_some_and(|c| c.assured && !c.relayed && established(c.tcp.state))
+        connection.is_some_and(|c| c.assured && c.kind != Kind::Relayed && established(c.tcp.state))
     }
 
     /// From now on its packets are carried elsewhere.
     pub fn hand_over(&mut self, id: ConnId) {
         if let Some(connection) = self.table.get_mut(id) {
-            connection.carried = true;
+            connection.followed = Followed::Elsewhere;
         }
     }
 
     /// They come here again.
     pub fn take_back(&mut self, id: ConnId) {
-        if let Some(connection) = self.table.get_mut(id) {
-            connection.carried = false;
+        if let Some(connection) = self.table.get_mut(id)
+            && connection.followed == Followed::Elsewhere
+        {
+            connection.followed = Followed::Closely;
             connection.tcp = Tracker::in_the_middle(connection.tcp.state);
         }
+    }
+
+    /// Connections that are not to be carried elsewhere any more, since the last call; each once.
+    pub fn released(&mut self) -> Vec<ConnId> {
+        core::mem::take(&mut self.table.released)
     }
 
     /// So many packets were carried since the last time: it lives.
@@ -45,10 +58,51 @@ impl Nat {
     ) {
         let profile = self.profile;
         if let Some(connection) = self.table.get_mut(id) {
-            let traffic = &mut connection.traffic[direction as usize];
-            traffic.packets += packets;
-            traffic.bytes += bytes;
+            connection.count(direction, packets, bytes);
+            if connection.followed == Followed::Elsewhere {
+                connection.expires = deadline(now, timeout(&profile, connection));
+            }
+        }
+    }
+
+    /// A packet of a connection whose numbers are not followed. Says whether it was a reset, of which everything
+    /// is said with that.
+    pub(crate) fn hear_apart(
+        &mut self,
+        now: Timestamp,
+        id: ConnId,
+        direction: Direction,
+        ip: &Ip,
+    ) -> bool {
+        let (Some(connection), L4::Tcp(header)) = (self.table.get_mut(id), ip.l4) else {
+            return false;
+        };
+        connection.tcp = Tracker::in_the_middle(connection.tcp.state);
+        let was = connection.followed;
+        let closes = header.flags & (FIN | RST) != 0;
+        if was == Followed::Elsewhere && closes {
+            connection.followed = Followed::Closely;
+            self.table.released.push(id);
+        } else if was == Followed::InDoubt(direction) && !closes && header.flags & SYN == 0 {
+            connection.followed = Followed::Closely;
+        }
+        let reset = header.flags & RST != 0;
+        if reset {
+            self.doubt(now, id, direction, ip);
+        }
+        reset
+    }
+
+    /// A reset that may be forged: unless both sides are heard again, the connection ends soon, and before others.
+    fn doubt(&mut self, now: Timestamp, id: ConnId, direction: Direction, ip: &Ip) {
+        let profile = self.profile;
+        if let Some(connection) = self.table.get_mut(id) {
+            connection.count(direction, 1, ip.total_len.into());
+            connection.replied = false;
+            connection.followed = Followed::InDoubt(direction);
             connection.expires = deadline(now, timeout(&profile, connection));
+            self.table.hasten(id.slot);
+            self.table.unassure(id.slot);
         }
     }
 }

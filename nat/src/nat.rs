@@ -5,13 +5,12 @@ use core::ops::Range;
 use core::time::Duration;
 
 use pontoon_packet::parse::protocol;
-use pontoon_packet::parse::tcp_flags::RST;
 use pontoon_packet::rewrite::Translation;
-use pontoon_packet::{Endpoint, Frame, Ip, L4, Timestamp};
+use pontoon_packet::{Endpoint, Frame, Ip, Timestamp};
 
 use crate::compact::Tuples;
 use crate::publish::PublishedPorts;
-use crate::table::{AHEAD, Connection, FlowView, NewConnection, Table, deadline};
+use crate::table::{AHEAD, Connection, FlowView, Followed, Kind, NewConnection, Table, deadline};
 use crate::tcp::{Fit, State, Tracker};
 use crate::{ConnId, Direction, Limits, Owner, Profile, PublishError, Published, Refusal, Tuple};
 
@@ -148,13 +147,10 @@ impl Nat {
             self.table.make_room_for_handshake(connection.owner)?;
         }
         let connection = self.table.get_mut(id).ok_or(Refusal::Clash)?;
-        if connection.carried {
-            connection.tcp = Tracker::in_the_middle(connection.tcp.state);
-            if matches!(ip.l4, L4::Tcp(header) if header.flags & RST != 0) {
-                self.doubt(now, id);
-                return Ok(());
-            }
+        if connection.followed != Followed::Closely && self.hear_apart(now, id, direction, ip) {
+            return Ok(());
         }
+        let connection = self.table.get_mut(id).ok_or(Refusal::Clash)?;
         let before = connection.tcp.state;
         let mut fit = Fit::Counts;
         if ip.protocol == protocol::TCP {
@@ -163,9 +159,7 @@ impl Nat {
                 .track(direction, frame, ip)
                 .map_err(|_| Refusal::InvalidTcp)?;
         }
-        let traffic = &mut connection.traffic[direction as usize];
-        traffic.packets += 1;
-        traffic.bytes += u64::from(ip.total_len);
+        connection.count(direction, 1, ip.total_len.into());
         if fit == Fit::Passes {
             return Ok(());
         }
@@ -176,7 +170,8 @@ impl Nat {
         let sooner = expires < connection.expires;
         connection.expires = expires;
         let is_tcp = ip.protocol == protocol::TCP;
-        let assured = connection.replied && (!is_tcp || state == State::Established);
+        let agreed = !is_tcp || (state == State::Established && !connection.is_in_doubt());
+        let assured = connection.replied && agreed;
         let (owner, was_assured) = (connection.owner, connection.assured);
         let was_half_open = before.is_half_open();
         let half_open = state.is_half_open();
@@ -195,17 +190,6 @@ impl Nat {
                 .count_half_open(owner, if half_open { 1 } else { -1 });
         }
         Ok(())
-    }
-
-    /// A reset that may be forged: unless both sides are heard again, the connection ends soon, and before others.
-    fn doubt(&mut self, now: Timestamp, id: ConnId) {
-        let profile = self.profile;
-        if let Some(connection) = self.table.get_mut(id) {
-            connection.replied = false;
-            connection.expires = deadline(now, timeout(&profile, connection));
-            self.table.hasten(id.slot);
-            self.table.unassure(id.slot);
-        }
     }
 
     /// The new ends of datagrams of that direction.
@@ -260,8 +244,11 @@ impl Nat {
             owner,
             expires: deadline(now, life),
             half_open,
-            masqueraded: matches!(source, SourceNat::Masquerade(_)),
-            relayed: source == SourceNat::Relayed,
+            kind: match source {
+                SourceNat::Masquerade(_) => Kind::Masqueraded,
+                SourceNat::Relayed => Kind::Relayed,
+                SourceNat::Keep | SourceNat::Fixed(_) => Kind::Passing,
+            },
         });
         if let Some(connection) = self.table.get_mut(id) {
             connection.traffic[0].packets = 1;
@@ -280,7 +267,9 @@ impl Nat {
         // Flows that were masqueraded to the port would get its clients' packets.
         self.table.remove_where(|connection| {
             let reply = connection.tuples.of(Direction::Reply);
-            connection.masqueraded && reply.protocol == protocol && reply.dst.port == port
+            connection.kind == Kind::Masqueraded
+                && reply.protocol == protocol
+                && reply.dst.port == port
         });
         Ok(())
     }
@@ -322,7 +311,7 @@ impl Nat {
 
     /// One end of the connection is a socket of the engine's.
     pub fn is_relayed(&self, id: ConnId) -> bool {
-        self.table.get(id).is_some_and(|c| c.relayed)
+        self.table.get(id).is_some_and(|c| c.kind == Kind::Relayed)
     }
 
     /// Relayed connections that have ended since the last call, at most once each.
@@ -477,10 +466,15 @@ impl Nat {
 
 pub(crate) fn timeout(profile: &Profile, connection: &Connection) -> Duration {
     match connection.tuples.protocol() {
-        protocol::TCP if connection.tcp.state == State::Established && !connection.replied => {
+        protocol::TCP
+            if connection.tcp.state == State::Established
+                && (!connection.replied || connection.is_in_doubt()) =>
+        {
             profile.tcp_unanswered
         }
-        protocol::TCP if connection.relayed && connection.tcp.state.is_half_closed() => {
+        protocol::TCP
+            if connection.kind == Kind::Relayed && connection.tcp.state.is_half_closed() =>
+        {
             profile.tcp_relayed_half_closed
         }
         protocol::TCP => profile.tcp(connection.tcp.state),

@@ -12,7 +12,7 @@ use pontoon_packet::{Endpoint, Timestamp};
 
 use crate::compact::Tuples;
 use crate::nat::{Nat, timeout};
-use crate::table::{NewConnection, deadline};
+use crate::table::{Kind, NewConnection, deadline};
 use crate::tcp::{State, Tracker};
 use crate::{Direction, Owner, Refusal, Tuple};
 
@@ -136,8 +136,11 @@ impl Nat {
             owner: flow.owner,
             expires: deadline(now, self.profile.generic),
             half_open: false,
-            masqueraded: flow.masqueraded,
-            relayed: false,
+            kind: if flow.masqueraded {
+                Kind::Masqueraded
+            } else {
+                Kind::Passing
+            },
         });
         if let Some(connection) = self.table.get_mut(id) {
             connection.replied = true;
@@ -179,8 +182,8 @@ impl crate::table::Connection {
             reply: self.tuples.of(Direction::Reply),
             owner: self.owner,
             state: if is_tcp { self.tcp.state } else { State::None },
-            masqueraded: self.masqueraded,
-            relayed: self.relayed,
+            masqueraded: self.kind == Kind::Masqueraded,
+            relayed: self.kind == Kind::Relayed,
         })
     }
 }

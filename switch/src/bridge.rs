@@ -198,9 +198,21 @@ impl Switch {
         self.fdb.poll_timeout()
     }
 
-    /// Forgets what is too old. Says whether anything was.
-    pub fn handle_timeout(&mut self, now: Timestamp) -> bool {
-        self.fdb.handle_timeout(now)
+    /// Forgets what is too old.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.fdb.handle_timeout(now);
+    }
+
+    /// Addresses that are not where they were since the last call: they moved, or are forgotten because of their age.
+    #[inline]
+    pub fn changed(&mut self) -> Option<Vec<MacAddr>> {
+        let changed = &mut self.fdb.changed;
+        (!changed.is_empty()).then(|| core::mem::take(changed))
+    }
+
+    /// The address was seen as a source at its port by somebody else: if it is still there, it stays for longer.
+    pub fn refresh(&mut self, now: Timestamp, port: PortId, mac: MacAddr) {
+        self.fdb.refresh(now, port, mac);
     }
 
     fn reaches(&self, ingress: PortId, egress: PortId) -> bool {

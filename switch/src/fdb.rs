@@ -86,6 +86,8 @@ pub(crate) struct Fdb {
     learned: usize,
     limits: FdbLimits,
     next_sweep: Option<Timestamp>,
+    /// Addresses that moved or were too old, until somebody asks.
+    pub(crate) changed: Vec<MacAddr>,
     pub(crate) moves: u64,
     pub(crate) full: u64,
 }
@@ -98,6 +100,7 @@ impl Fdb {
             learned: 0,
             limits,
             next_sweep: None,
+            changed: Vec::new(),
             moves: 0,
             full: 0,
         }
@@ -165,12 +168,21 @@ impl Fdb {
         self.next_sweep
     }
 
-    /// Forgets what is too old. Says whether anything was.
-    pub(crate) fn handle_timeout(&mut self, now: Timestamp) -> bool {
-        if self.next_sweep.is_none_or(|at| at > now) {
-            return false;
+    /// Forgets what is too old.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.sweep(now);
         }
-        self.sweep(now)
+    }
+
+    /// A learned address was seen at its port.
+    pub(crate) fn refresh(&mut self, now: Timestamp, port: PortId, mac: MacAddr) {
+        if let Some(entry) = self.entries.get_mut(&mac)
+            && entry.port == port
+            && let Some(seen) = &mut entry.seen
+        {
+            *seen = (*seen).max(now);
+        }
     }
 
     pub(crate) fn entries(&self, now: Timestamp) -> impl Iterator<Item = FdbView> {
@@ -189,6 +201,7 @@ impl Fdb {
         }
         self.forget(mac);
         self.insert(now, mac, port);
+        self.changed.push(mac);
         self.moves += 1;
         Learned::Moved
     }
@@ -231,19 +244,20 @@ impl Fdb {
     }
 
     /// Takes out what is too old, and notes when the next entry will be.
-    fn sweep(&mut self, now: Timestamp) -> bool {
+    fn sweep(&mut self, now: Timestamp) {
         let ageing = self.limits.ageing;
         let mut oldest: Option<Timestamp> = None;
-        let before = self.learned;
         let Self {
             entries,
             per_port,
             learned,
+            changed,
             ..
         } = self;
-        entries.retain(|_, entry| {
+        entries.retain(|mac, entry| {
             let Some(seen) = entry.seen else { return true };
             if now.since(seen) >= ageing {
+                changed.push(*mac);
                 *learned -= 1;
                 if let Some(count) = per_port.get_mut(&entry.port) {
                     *count -= 1;
@@ -254,6 +268,5 @@ impl Fdb {
             true
         });
         self.next_sweep = oldest.map(|seen| seen + ageing);
-        self.learned != before
     }
 }

@@ -1,5 +1,6 @@
 //! Shared parts of the tests.
 
+pub mod carriage;
 pub mod e2e;
 pub mod flow_model;
 pub mod fuzz;

@@ -61,7 +61,7 @@ fn carried(lab: &mut Lab, port: PortId, frame: &[u8]) -> Option<PortId> {
     for _ in 0..=EVERY * u32::from(LOOKS) {
         assert_eq!(lab.send(port, frame).len(), 1, "it goes on either way");
     }
-    let (_, changes) = lab.datapath.carriage();
+    let changes = lab.datapath.carriage().changes;
     changes.iter().find_map(|change| match change {
         Change::Carry(_, then) => Some(then.egress),
         Change::Leave(_) | Change::LeaveAll => None,

@@ -2,26 +2,34 @@
 //!
 //! # Theory of operation
 //!
-//! Every decision is made here, frame by frame. Of each port every [`EVERY`]th frame is *looked at*: if it is plain
-//! and went out of one port, what was compared and what was done is a [`Flow`], exact in everything the decision
+//! Every decision is made here, frame by frame. Every [`EVERY`]th frame is *looked at*: if it is plain and went out of
+//! one port, what was compared and what was done is a [`Flow`], exact in everything the decision
 //! depended on. A flow that is met [`LOOKS`] times within [`WINDOW`] is worth carrying. The [`Planner`] gives that back as a
 //! value ([`Change::Carry`]); the shell puts it into the kernel's maps, and reports what they have counted.
 //!
-//! What is compiled holds in one *epoch*, as in the flow cache: when any rule, port, neighbour or entry of a
-//! forwarding database changes, everything is left to the engine again ([`Change::LeaveAll`]), and what is still
-//! worth it is carried again after the next looks. A flow of the connection table is left when its connection is
-//! no longer established in both directions, or ends.
+//! What is compiled holds in one *epoch*, as in the flow cache: when somebody changes a rule, a port or a network,
+//! everything is left to the engine again ([`Change::LeaveAll`]), and what is still worth it is carried again after the
+//! next looks. What frames change, so that any container could, ends only what depends on it ([`Dependence`]): flows
+//! from and to a hardware address that moves or is forgotten, flows whose next hop has another one or does not
+//! answer. A flow of the connection table is left when its connection is no longer established in both directions, or
+//! ends: the table notes which ([`Nat::released`](pontoon_nat::Nat::released)), whatever the cause.
 //!
-//! What is never carried: anything but TCP and UDP over IPv4; tags, options, fragments; SYN, FIN and RST; what
-//! ends at a socket of the engine's; what would have to be cut, or get another identification.
+//! What the kernel counts is credited to connection and ports, and is a sign of life for what frames would have kept
+//! alive: connection, sender's place, next hop.
+//!
+//! What is never carried: anything but TCP and UDP over IPv4; tags, options, fragments; of TCP anything but ACK and
+//! PSH; DHCP and senders without an address, of which the guard asks more; what ends at a socket of the engine's; what would
+//! have to be cut, or get another identification.
 //!
 //! Caps: [`CANDIDATES`] flows are watched, one for each place that its hash leads to; the last one to come has it. [`CARRIED`]
-//! flows are carried at most, and [`OF_A_PORT`] of those that come by one port; a silent one is left after [`SILENCE`].
+//! flows are carried at most, and [`OF_A_PORT`] of those that come by one port; a silent one is left after [`SILENCE`]. When
+//! there is no room, the port with most flows gives one up for a port with fewer.
 
+mod installed;
 mod planner;
 mod stages;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use pontoon_nat::{ConnId, Direction};
@@ -29,14 +37,15 @@ use pontoon_packet::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PortId;
+pub use installed::Dependence;
 pub use planner::{CARRIED, Counted, Credit, Planner};
 pub(crate) use stages::Carrying;
 
-/// Of so many frames of a port one is looked at.
-pub const EVERY: u32 = 32;
+/// Of so many frames one is looked at. A prime, so that none of several flows that take turns is missed.
+pub const EVERY: u32 = 31;
 /// How often a flow must be met to be worth carrying.
 pub const LOOKS: u8 = 4;
-/// Within this time: a flow of 1 280 frames a second is met often enough.
+/// Within this time: a flow of 1 240 frames a second is met often enough.
 pub const WINDOW: Duration = Duration::from_millis(100);
 /// Flows that are watched.
 pub const CANDIDATES: usize = 1024;
@@ -117,6 +126,8 @@ pub struct Flow {
     pub then: Carriage,
     /// The connection it is a direction of, if it is routed.
     pub connection: Option<(ConnId, Direction)>,
+    /// The address of its next hop, if it is routed.
+    pub next_hop: Option<IpAddr>,
 }
 
 /// What the shell is to do, in this order.
@@ -128,4 +139,15 @@ pub enum Change {
     Leave(Seen),
     /// Carry this one.
     Carry(Seen, Carriage),
+}
+
+/// What the shell is to do, as one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Number of the plan: how often everything was left.
+    pub plan: u64,
+    /// Number of these orders.
+    pub number: u64,
+    /// In this order; no flow is left that is carried before in the same orders.
+    pub changes: Vec<Change>,
 }

@@ -3,14 +3,22 @@
 use core::net::IpAddr;
 
 use pontoon_nat::{ConnId, Direction};
-use pontoon_packet::parse::tcp_flags::{FIN, RST, SYN, URG};
+use pontoon_packet::parse::Udp;
+use pontoon_packet::parse::tcp_flags::{ACK, FIN, RST, SYN, URG};
 use pontoon_packet::rewrite::Translation;
-use pontoon_packet::{Endpoint, Facts, Ip, L4, Timestamp};
+use pontoon_packet::{Endpoint, Facts, Ip, L4, MacAddr, Timestamp};
 
-use super::{Carriage, Change, Counted, EVERY, Flow, Numbers, Planner, Reach, Rewritten, Seen};
+use super::{
+    Carriage, Counted, Credit, Dependence, EVERY, Flow, Numbers, Orders, Planner, Reach, Rewritten,
+    Seen,
+};
 use crate::config::{OffloadMode, PortId};
 use crate::datapath::{Datapath, Port, Role};
 use crate::flow_cache::Way;
+use crate::route::InterfaceId;
+
+const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
 
 /// The planner, and whose turn it is.
 #[derive(Debug)]
@@ -47,62 +55,99 @@ impl Datapath {
         }
     }
 
+    /// The kernel has not taken these flows of the orders of that number: they stay here.
+    pub fn not_carried(&mut self, orders: u64, refused: &[Seen]) {
+        if let Some(carrying) = &mut self.carrying {
+            let connections = carrying.planner.refused(orders, refused);
+            self.take_back(connections);
+        }
+    }
+
+    /// Whether anything is carried.
+    pub fn carries(&self) -> bool {
+        let carrying = self.carrying.as_ref();
+        carrying.is_some_and(|carrying| !carrying.planner.is_empty())
+    }
+
     /// How often everything was left to the engine.
     pub fn carriage_plan(&self) -> u64 {
         self.carrying.as_ref().map_or(0, |carrying| carrying.plan)
     }
 
-    /// What is to be done for that, since the last call, and the number of the plan.
-    pub fn carriage(&mut self) -> (u64, Vec<Change>) {
-        self.carrying.as_mut().map_or((0, Vec::new()), |carrying| {
-            let changes = carrying.planner.changes();
-            (carrying.plan, changes)
-        })
+    /// What is to be done for that, since the last call.
+    pub fn carriage(&mut self) -> Orders {
+        self.leave_released();
+        let given = self.carrying.as_mut().map(|carrying| {
+            let (number, changes) = carrying.planner.changes();
+            Orders {
+                plan: carrying.plan,
+                number,
+                changes,
+            }
+        });
+        given.unwrap_or_default()
     }
 
-    /// The kernel has refused these flows of a plan: they are carried here.
-    pub fn not_carried(&mut self, plan: u64, refused: &[Seen]) {
-        let Some(carrying) = self.carrying.as_mut().filter(|c| c.plan == plan) else {
+    /// Takes note of what the kernel had counted when it had obeyed the orders of that number.
+    pub fn carried(&mut self, now: Timestamp, orders: u64, counted: &[Counted]) {
+        self.leave_released();
+        let Some(carrying) = &mut self.carrying else {
             return;
         };
-        for id in carrying.planner.refused(refused) {
-            self.nat.take_back(id);
+        let credits = carrying.planner.counted(now, orders, counted);
+        let silent = carrying.planner.leave_silent(now);
+        for credit in &credits {
+            self.credit(now, credit);
         }
+        self.take_back(silent);
     }
 
-    /// Takes note of what the kernel has counted.
-    pub fn carried(&mut self, now: Timestamp, counted: &[Counted]) {
-        let Self {
-            carrying,
-            nat,
-            ports,
-            ..
-        } = self;
-        let Some(carrying) = carrying else {
-            return;
-        };
-        for credit in carrying.planner.counted(now, counted) {
-            if let Some((id, direction)) = credit.connection {
-                nat.credit(now, id, direction, credit.packets, credit.bytes);
-            }
-            for (port, sent) in [(credit.ingress, true), (credit.egress, false)] {
-                let port = ports.get_mut(port.0 as usize);
-                if let Some(port) = port.and_then(Option::as_mut) {
-                    port.counters.carried(sent, credit.packets, credit.bytes);
-                }
+    /// Frames were carried: what they would have kept alive lives.
+    fn credit(&mut self, now: Timestamp, credit: &Credit) {
+        let Credit {
+            flow,
+            packets,
+            bytes,
+        } = *credit;
+        if let Some((id, direction)) = flow.connection {
+            self.nat.credit(now, id, direction, packets, bytes);
+        }
+        for (id, sent) in [(flow.seen.ingress, true), (flow.then.egress, false)] {
+            if let Some(port) = self.port_mut(id) {
+                port.counters.carried(sent, packets, bytes);
             }
         }
-        for id in carrying.planner.leave_silent(now) {
-            nat.take_back(id);
-        }
-    }
-
-    /// A segment of a connection that begins, ends or resets it: its flows are the engine's again.
-    pub(crate) fn leave_what_changes(&mut self, id: ConnId, ip: &Ip) {
-        let changes = matches!(ip.l4, L4::Tcp(header) if header.flags & (SYN | FIN | RST) != 0);
-        if let (true, Some(carrying)) = (changes, &mut self.carrying)
-            && carrying.planner.leave(id.slot)
+        let role = |port: Option<&mut Port>| port.map(|port| port.role);
+        if let Some(Role::Member(id)) = role(self.port_mut(flow.seen.ingress))
+            && let Some(network) = self.networks.get_mut(&id)
         {
+            let Seen {
+                ingress, src_mac, ..
+            } = flow.seen;
+            network.switch.refresh(now, ingress, src_mac);
+        }
+        let interface = match role(self.port_mut(flow.then.egress)) {
+            Some(Role::Member(id)) => InterfaceId::Network(id),
+            Some(Role::Uplink(id)) => InterfaceId::Uplink(id),
+            Some(Role::User) | None => return,
+        };
+        if let (Some(hop), Some(neighbours)) = (flow.next_hop, self.neighbours_mut(interface)) {
+            // As the engine itself would: what it is used for is checked now and then.
+            neighbours.resolve(now, hop);
+        }
+    }
+
+    /// What the table of connections has let go of is the engine's again.
+    fn leave_released(&mut self) {
+        if let Some(carrying) = &mut self.carrying {
+            for id in self.nat.released() {
+                carrying.planner.leave(id);
+            }
+        }
+    }
+
+    fn take_back(&mut self, connections: impl IntoIterator<Item = ConnId>) {
+        for id in connections {
             self.nat.take_back(id);
         }
     }
@@ -120,16 +165,36 @@ impl Datapath {
         named.collect()
     }
 
-    /// Something has changed that compiled ways depend on.
+    /// Something has changed that any compiled way may depend on.
     pub(crate) fn begin_epoch(&mut self) {
         self.cache.bump_epoch();
         if let Some(carrying) = &mut self.carrying
             && let Some(connections) = carrying.planner.leave_all()
         {
             carrying.plan += 1;
-            for id in connections {
-                self.nat.take_back(id);
-            }
+            self.take_back(connections);
+        }
+    }
+
+    /// Hardware addresses are not where they were.
+    pub(crate) fn lose_places(&mut self, addresses: &[MacAddr]) {
+        self.cache.bump_epoch();
+        for address in addresses {
+            self.leave_dependent(Dependence::Place(*address));
+        }
+    }
+
+    /// A next hop has another hardware address than before.
+    pub(crate) fn lose_hop(&mut self, addr: IpAddr) {
+        self.cache.bump_epoch();
+        self.leave_dependent(Dependence::Hop(addr));
+    }
+
+    /// Leaves flows that depend on something to the engine.
+    pub(crate) fn leave_dependent(&mut self, what: Dependence) {
+        if let Some(carrying) = &mut self.carrying {
+            let connections = carrying.planner.leave_dependent(what);
+            self.take_back(connections);
         }
     }
 
@@ -162,15 +227,13 @@ impl Datapath {
             egress,
             rewritten: None,
         };
-        let connection = None;
-        self.meet(
-            now,
-            Flow {
-                seen,
-                then,
-                connection,
-            },
-        );
+        let flow = Flow {
+            seen,
+            then,
+            connection: None,
+            next_hop: None,
+        };
+        self.meet(now, flow, u16::MAX);
     }
 
     /// A datagram of an established connection has gone its compiled way.
@@ -188,7 +251,10 @@ impl Datapath {
         else {
             return;
         };
-        if self.user_port == Some(way.port) || !ip.dont_fragment || !self.nat.is_assured(id) {
+        // The kernel would write a sum where there is none.
+        let unsummed = matches!(ip.l4, L4::Udp(header) if header.checksum == 0);
+        let cut = !ip.dont_fragment;
+        if self.user_port == Some(way.port) || cut || unsummed || !self.nat.is_assured(id) {
             return;
         }
         let before = |addr: core::net::Ipv4Addr, port| Endpoint::new(addr.into(), port);
@@ -219,8 +285,9 @@ impl Datapath {
                 rewritten: Some(rewritten),
             },
             connection: Some((id, direction)),
+            next_hop: self.cache.next_hop(id, direction),
         };
-        self.meet(now, flow);
+        self.meet(now, flow, way.mtu);
     }
 
     /// Whether the port's network agrees; a port of none has no say.
@@ -232,7 +299,9 @@ impl Datapath {
         network.is_some_and(|network| network.config.offload == OffloadMode::Auto)
     }
 
-    fn meet(&mut self, now: Timestamp, flow: Flow) {
+    /// `mtu` is what the way takes whole, whatever the port does.
+    fn meet(&mut self, now: Timestamp, flow: Flow, mtu: u16) {
+        self.leave_released();
         let at = |port: PortId| self.ports.get(port.0 as usize).and_then(Option::as_ref);
         let (Some(ingress), Some(egress)) = (at(flow.seen.ingress), at(flow.then.egress)) else {
             return;
@@ -241,12 +310,14 @@ impl Datapath {
             .iter()
             .all(|port| port.reach == Reach::Kernel && self.may_be_carried(port));
         // What comes in whole has to leave whole.
-        let fits = ingress.mtu <= egress.mtu;
+        let fits = ingress.mtu <= egress.mtu.min(mtu);
         if let (true, Some(carrying)) = (within && fits, &mut self.carrying)
-            && carrying.planner.meet(now, flow)
-            && let Some((id, _)) = flow.connection
+            && let Some(begun) = carrying.planner.meet(now, flow)
         {
-            self.nat.hand_over(id);
+            self.take_back(begun.given_up);
+            if let Some((id, _)) = flow.connection {
+                self.nat.hand_over(id);
+            }
         }
     }
 }
@@ -257,11 +328,12 @@ fn plain(ingress: PortId, facts: &Facts, ip: &Ip) -> Option<Seen> {
         return None;
     };
     let carried = match ip.l4 {
-        L4::Tcp(header) => header.flags & (SYN | FIN | RST | URG) == 0,
-        L4::Udp(_) => true,
+        L4::Tcp(header) => header.flags & (SYN | FIN | RST | URG | ACK) == ACK,
+        L4::Udp(header) => !is_dhcp(header),
         L4::Icmp(_) | L4::Other | L4::Fragment => false,
     };
-    (carried && facts.vlan.is_none() && !ip.has_options()).then_some(Seen {
+    let plain = carried && facts.vlan.is_none() && !ip.has_options() && !src.is_unspecified();
+    plain.then_some(Seen {
         ingress,
         dst_mac: facts.dst_mac,
         src_mac: facts.src_mac,
@@ -270,4 +342,10 @@ fn plain(ingress: PortId, facts: &Facts, ip: &Ip) -> Option<Seen> {
         dst,
         routed: None,
     })
+}
+
+/// Comes from a server's port or goes to a client's: guards ask who does that, and bridged flows are carried whatever
+/// their ports.
+const fn is_dhcp(header: Udp) -> bool {
+    header.src_port == DHCP_SERVER || header.dst_port == DHCP_CLIENT
 }

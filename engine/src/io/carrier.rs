@@ -14,7 +14,7 @@ use super::keeper::carrier as kernel;
 use super::keeper::protocol::{CarrierRequest, ReplyBody, RequestBody};
 use super::wire::Wire;
 use super::worker::WorkerHandle;
-use crate::carried::{Carriage, Change, Counted, Seen};
+use crate::carried::{Carriage, Change, Counted, Orders, Seen};
 
 /// How often the kernel's counters are read while anything is carried.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ const AT_ONCE: usize = 128;
 struct Order {
     /// Number of the plan.
     plan: u64,
+    /// Number of the order itself.
+    number: u64,
     /// Everything is left to the engine, before the rest.
     leave_all: bool,
     leave: Vec<kernel::Seen>,
@@ -49,14 +51,18 @@ impl Carrier {
     }
 
     /// Hands changes over. Gives back the flows that cannot be carried, since an interface is gone.
-    pub(super) fn order(&self, plan: u64, changes: Vec<Change>, wire: &Wire) -> Vec<Seen> {
+    pub(super) fn order(&self, orders: Orders, wire: &Wire) -> Vec<Seen> {
         let mut order = Order {
-            plan,
+            plan: orders.plan,
+            number: orders.number,
             leave_all: false,
             leave: Vec::new(),
             carry: Vec::new(),
         };
-        let refused = changes.into_iter().filter_map(|c| order.add(c, wire));
+        let refused = orders
+            .changes
+            .into_iter()
+            .filter_map(|c| order.add(c, wire));
         let refused = refused.collect();
         // The thread ends with the process.
         let _ = self.0.send(order);
@@ -68,15 +74,8 @@ impl Order {
     /// Adds what comes next. Gives the flow back if it cannot be carried.
     fn add(&mut self, change: Change, wire: &Wire) -> Option<Seen> {
         match change {
-            Change::LeaveAll => {
-                self.leave_all = true;
-                self.leave.clear();
-                self.carry.clear();
-            }
-            Change::Leave(seen) => {
-                self.carry.retain(|(other, ..)| *other != seen);
-                self.leave.extend(translate(wire, &seen));
-            }
+            Change::LeaveAll => self.leave_all = true,
+            Change::Leave(seen) => self.leave.extend(translate(wire, &seen)),
             Change::Carry(seen, then) => {
                 let egress = wire.carriage_ifindex(then.egress);
                 let Some((there, egress)) = translate(wire, &seen).zip(egress) else {
@@ -90,6 +89,7 @@ impl Order {
 }
 
 fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
+    let mut obeyed = 0;
     // When the counters are read next, as long as anything is carried; orders do not put it off.
     let mut next: Option<Instant> = None;
     loop {
@@ -102,21 +102,22 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
                 if !order.carry.is_empty() {
                     next.get_or_insert_with(|| Instant::now() + READ_EVERY);
                 }
+                obeyed = order.number;
                 obey(keeper, worker, &order);
-                if next.is_none_or(|at| at > Instant::now()) {
-                    continue;
-                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        next = report(keeper, worker).then(|| Instant::now() + READ_EVERY);
+        if next.is_some_and(|at| at <= Instant::now()) {
+            let carries = report(keeper, worker, obeyed);
+            next = carries.then(|| Instant::now() + READ_EVERY);
+        }
     }
 }
 
 /// An order that is refused was late, or the interface is gone: the engine does the work.
 fn obey(keeper: &KeeperLink, worker: &WorkerHandle, order: &Order) {
-    let plan = order.plan;
+    let (plan, number) = (order.plan, order.number);
     let ask = |request| keeper.request(RequestBody::Carrier(request), &[]).is_ok();
     if order.leave_all {
         ask(CarrierRequest::LeaveAll { plan });
@@ -130,28 +131,25 @@ fn obey(keeper: &KeeperLink, worker: &WorkerHandle, order: &Order) {
         let leave = Vec::new();
         if !ask(CarrierRequest::Change { plan, leave, carry }) {
             let refused: Vec<_> = some.iter().map(|(seen, ..)| *seen).collect();
-            let _ = worker.call(move |w, _| w.datapath().not_carried(plan, &refused));
+            let _ = worker.call(move |w, _| w.datapath().not_carried(number, &refused));
         }
     }
 }
 
-/// Says whether anything is carried.
-fn report(keeper: &KeeperLink, worker: &WorkerHandle) -> bool {
-    let mut any = false;
+/// Says whether anything is carried, as far as the planner knows.
+fn report(keeper: &KeeperLink, worker: &WorkerHandle, obeyed: u64) -> bool {
     for page in 0.. {
         let reply = keeper.request(RequestBody::Carrier(CarrierRequest::Read { page }), &[]);
+        // What cannot be read now is read the next time.
         let Ok((ReplyBody::Carried { carried, more }, _)) = reply else {
-            return false;
+            break;
         };
-        any |= !carried.is_empty();
-        if worker.call(move |w, now| w.carried(now, &carried)).is_err() {
-            return false;
-        }
-        if !more {
+        let noted = worker.call(move |w, now| w.carried(now, obeyed, &carried));
+        if noted.is_err() || !more {
             break;
         }
     }
-    any
+    worker.call(|w, _| w.datapath().carries()).unwrap_or(false)
 }
 
 /// What the kernel has counted, in terms of ports.

@@ -167,10 +167,10 @@ impl Worker {
         self.carrier = Some(carrier);
     }
 
-    /// Takes note of what the kernel has carried.
-    pub(super) fn carried(&mut self, now: Timestamp, carried: &[Carried]) {
+    /// Takes note of what the kernel had carried when it had obeyed the orders of that number.
+    pub(super) fn carried(&mut self, now: Timestamp, orders: u64, carried: &[Carried]) {
         let counted = carrier::counted(&self.wire, carried);
-        self.datapath.carried(now, &counted);
+        self.datapath.carried(now, orders, &counted);
     }
 
     /// Takes up the flows of an engine before, and writes down from now on what there is. Says how many
@@ -387,10 +387,11 @@ impl Worker {
 
     fn order_carriage(&mut self) {
         if let Some(carrier) = &self.carrier {
-            let (plan, changes) = self.datapath.carriage();
-            if !changes.is_empty() {
-                let refused = carrier.order(plan, changes, &self.wire);
-                self.datapath.not_carried(plan, &refused);
+            let orders = self.datapath.carriage();
+            if !orders.changes.is_empty() {
+                let number = orders.number;
+                let refused = carrier.order(orders, &self.wire);
+                self.datapath.not_carried(number, &refused);
             }
         }
     }

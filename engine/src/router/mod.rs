@@ -148,7 +148,6 @@ impl Datapath {
         if let Err(refusal) = self.nat.track(now, id, direction, frame, ip) {
             return Some(Err(refusal.into()));
         }
-        self.leave_what_changes(id, ip);
         self.counters.cached += 1;
         let translation = self.nat.translation(id, direction);
         if self.is_looked_at() {
@@ -206,7 +205,6 @@ impl Datapath {
         };
         let (id, direction) = flow;
         self.nat.track(now, id, direction, frame, ip)?;
-        self.leave_what_changes(id, ip);
         let translation = self.nat.translation(id, direction);
         let dst = translation.dst.map_or(ip.dst, |end| end.addr);
         // What a host socket began goes back to it, whoever it speaks for.

@@ -40,6 +40,29 @@ pub struct FlowView {
     pub traffic: [Traffic; 2],
 }
 
+/// What the engine does for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It passes, to another destination perhaps.
+    Passing,
+    /// It bears an external endpoint that the engine has chosen.
+    Masqueraded,
+    /// One end is a socket of the engine's.
+    Relayed,
+}
+
+/// How much of a connection is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// Everything.
+    Closely,
+    /// Little: its packets are carried elsewhere.
+    Elsewhere,
+    /// Everything since a reset that could not be held against a window; who is said to have sent it has not spoken
+    /// again.
+    InDoubt(Direction),
+}
+
 /// What the table holds of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection {
@@ -53,10 +76,8 @@ pub(crate) struct Connection {
     /// The reply direction has been seen.
     pub(crate) replied: bool,
     pub(crate) assured: bool,
-    pub(crate) masqueraded: bool,
-    pub(crate) relayed: bool,
-    /// Its packets are not seen.
-    pub(crate) carried: bool,
+    pub(crate) kind: Kind,
+    pub(crate) followed: Followed,
     pub(super) live: bool,
     /// Stands in [`Table::changed`](super::Table::changed).
     pub(super) noted: bool,
@@ -74,8 +95,7 @@ pub(crate) struct NewConnection {
     pub(crate) owner: Owner,
     pub(crate) expires: u32,
     pub(crate) half_open: bool,
-    pub(crate) masqueraded: bool,
-    pub(crate) relayed: bool,
+    pub(crate) kind: Kind,
 }
 
 impl Connection {
@@ -93,9 +113,8 @@ impl Connection {
             owner: new.owner,
             replied: false,
             assured: false,
-            masqueraded: new.masqueraded,
-            relayed: new.relayed,
-            carried: false,
+            kind: new.kind,
+            followed: Followed::Closely,
             live: true,
             noted,
             wheel: Links::UNLINKED,
@@ -109,6 +128,13 @@ impl Connection {
         [Direction::Original, Direction::Reply].map(|direction| self.tuples.of(direction))
     }
 
+    /// So much more went one way.
+    pub(crate) const fn count(&mut self, direction: Direction, packets: u64, bytes: u64) {
+        let traffic = &mut self.traffic[direction as usize];
+        traffic.packets += packets;
+        traffic.bytes += bytes;
+    }
+
     /// As it is shown at second `now`.
     pub(super) fn view(&self, now: u32) -> FlowView {
         let [original, reply] = self.both();
@@ -119,7 +145,7 @@ impl Connection {
             state: if tcp { self.tcp.state.name() } else { "" },
             expires_in: Duration::from_secs(u64::from(self.expires - now)),
             assured: self.assured,
-            carried: self.carried,
+            carried: self.followed == Followed::Elsewhere,
             owner: self.owner,
             traffic: self.traffic,
         }
@@ -132,6 +158,11 @@ impl Connection {
             ^ u64::from(self.expires ^ self.evictable.next ^ self.tcp.touch())
             ^ sent.bytes
             ^ received.packets
+    }
+
+    /// A reset has come that may be true.
+    pub(crate) const fn is_in_doubt(&self) -> bool {
+        matches!(self.followed, Followed::InDoubt(_))
     }
 
     pub(super) fn is_half_open(&self) -> bool {

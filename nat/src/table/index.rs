@@ -6,7 +6,7 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use pontoon_packet::{Endpoint, Timestamp};
 
-use super::connection::Connection;
+use super::connection::{Connection, Kind};
 use super::ring::Ring;
 use super::{AHEAD, ConnId, Table, second};
 use crate::tuple::feed_address;
@@ -101,13 +101,13 @@ impl Table {
                 rehash,
             );
         }
-        if self.connections.0[slot as usize].masqueraded {
+        if self.connections.0[slot as usize].kind == Kind::Masqueraded {
             self.join_mapping(slot);
         }
     }
 
     pub(super) fn unindex(&mut self, slot: u32) {
-        if self.connections.0[slot as usize].masqueraded {
+        if self.connections.0[slot as usize].kind == Kind::Masqueraded {
             self.leave_mapping(slot);
         }
         for (direction, tuple) in self.connections.0[slot as usize].both().iter().enumerate() {

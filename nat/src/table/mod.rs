@@ -19,7 +19,7 @@ use ahash::RandomState;
 use hashbrown::{HashMap, HashTable};
 use pontoon_packet::Timestamp;
 
-pub(crate) use connection::{Connection, Connections, NewConnection};
+pub(crate) use connection::{Connection, Connections, Followed, Kind, NewConnection};
 pub use connection::{FlowView, Traffic};
 pub(crate) use shares::Pressure;
 use shares::Share;
@@ -62,6 +62,8 @@ pub(crate) struct Table {
     random: u64,
     /// Relayed connections that were taken out; no more than there were.
     pub(crate) ended: Vec<ConnId>,
+    /// Connections that were carried elsewhere and are not to be any more; no more than there were.
+    pub(crate) released: Vec<ConnId>,
     /// Places of established connections that have changed; each once.
     pub(crate) changed: Vec<u32>,
     pub(crate) pressure: Pressure,
@@ -87,6 +89,7 @@ impl Table {
             live: 0,
             random: a ^ d | 1,
             ended: Vec::new(),
+            released: Vec::new(),
             changed: Vec::new(),
             pressure: Pressure::default(),
         }
@@ -183,9 +186,12 @@ impl Table {
         } else {
             self.leave_evictable(slot);
         }
-        if connection.relayed {
-            let generation = connection.generation;
+        let generation = connection.generation;
+        if connection.kind == Kind::Relayed {
             self.ended.push(ConnId { slot, generation });
+        }
+        if connection.followed == Followed::Elsewhere {
+            self.released.push(ConnId { slot, generation });
         }
         self.connections.0[slot as usize].live = false;
         self.free.push(slot);

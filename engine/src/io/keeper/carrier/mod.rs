@@ -8,7 +8,7 @@
 //! VLAN tag                                 → drop  (who hears every protocol has it; IPv4's sockets would
 //!                                                   hear it again without its tag)
 //! not IPv4, options, fragments             → the engine
-//! TCP with SYN, FIN, RST or URG            → the engine
+//! TCP with anything but ACK and PSH, DHCP  → the engine
 //! bridged[interface, MACs, protocol, addresses]          → out of an interface
 //! routed[interface, MACs, TTL, addresses, ports]         → MACs, TTL, addresses and ports replaced, and out
 //! ```

@@ -20,9 +20,10 @@ const VERSION_AND_LENGTH: Bytes = Bytes(Header::Network, 0, 1);
 const FRAGMENT: Bytes = Bytes(Header::Network, 6, 2);
 const TTL_AND_PROTOCOL: Bytes = Bytes(Header::Network, 8, 2);
 const TTL: Bytes = Bytes(Header::Network, 8, 1);
-const PROTOCOL: Bytes = Bytes(Header::Network, 9, 1);
 const ADDRESSES: Bytes = Bytes(Header::Network, 12, 8);
 const PORTS: Bytes = Bytes(Header::Transport, 0, 4);
+const SOURCE_PORT: Bytes = Bytes(Header::Transport, 0, 2);
+const DESTINATION_PORT: Bytes = Bytes(Header::Transport, 2, 2);
 const TCP_FLAGS: Bytes = Bytes(Header::Transport, 13, 1);
 const UDP_CHECKSUM: Bytes = Bytes(Header::Transport, 6, 2);
 const IP_CHECKSUM: u32 = 10;
@@ -40,6 +41,7 @@ pub(super) fn rules() -> Vec<Rule> {
     };
     let mut rules = vec![tagged([0x81, 0x00]), tagged([0x88, 0xa8])];
     rules.extend(plain());
+    rules.extend([of_port(SOURCE_PORT, 67), of_port(DESTINATION_PORT, 68)]);
     rules.extend([bridged(), uncut(), routed(TCP, 16), routed(UDP, 6)]);
     rules
 }
@@ -67,9 +69,9 @@ fn plain() -> Vec<Rule> {
             meta(Meta::Protocol, FIRST),
             compare(FIRST, Comparison::Equal, &[TCP]),
             load(TCP_FLAGS, FIRST),
-            // URG, RST, SYN, FIN.
-            mask(FIRST, &[0x27]),
-            compare(FIRST, Comparison::Different, &[0]),
+            // URG, ACK, RST, SYN, FIN.
+            mask(FIRST, &[0x37]),
+            compare(FIRST, Comparison::Different, &[0x10]),
             verdict(Verdict::Return),
         ],
     ]
@@ -85,10 +87,22 @@ fn unless(bytes: Bytes, value: &[u8]) -> Rule {
     vec![load(bytes, FIRST), differs, verdict(Verdict::Return)]
 }
 
+/// Leaves datagrams of a port to the engine: its guards ask who plays DHCP server.
+fn of_port(port: Bytes, number: u16) -> Rule {
+    vec![
+        meta(Meta::Protocol, FIRST),
+        compare(FIRST, Comparison::Equal, &[UDP]),
+        load(port, FIRST),
+        compare(FIRST, Comparison::Equal, &number.to_be_bytes()),
+        verdict(Verdict::Return),
+    ]
+}
+
 fn bridged() -> Rule {
     let mut rule = key();
     rule.extend([
-        load(PROTOCOL, Register(5)),
+        // Not from its place in the header: known of datagrams only that are as long as they say.
+        meta(Meta::Protocol, Register(5)),
         load(ADDRESSES, Register(6)),
         lookup(BRIDGED, FIRST, FIRST),
         forward(FIRST),
