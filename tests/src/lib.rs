@@ -9,4 +9,5 @@ pub mod outside;
 pub mod pcap;
 pub mod samples;
 pub mod sim;
+pub mod talk;
 pub mod wire;

@@ -106,7 +106,7 @@ fn same(layer: &str, right: u16, found: u16) -> Result<(), String> {
 }
 
 /// The frame once the receiver's kernel has finished a half-done checksum.
-fn completed(bytes: &[u8], offload: Offload) -> Vec<u8> {
+pub fn completed(bytes: &[u8], offload: Offload) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if offload.is_partial() {
         let start = usize::from(offload.csum_start);
