@@ -18,11 +18,18 @@ use crate::tcp::{State, Tracker};
 use crate::{ConnId, Direction};
 
 impl Nat {
-    /// Both sides have agreed to the connection, and it is not over.
-    pub fn is_assured(&self, id: ConnId) -> bool {
-        let established = |state| matches!(state, State::None | State::Established);
-        let connection = self.table.get(id);
-        connection.is_some_and(|c| c.assured && c.kind != Kind::Relayed && established(c.tcp.state))
+    /// Its packets need not be followed one by one: both sides of TCP have agreed to it, and it is not over; UDP
+    /// may have one side only. Relayed ones end here.
+    pub fn may_be_carried(&self, id: ConnId) -> bool {
+        let Some(connection) = self.table.get(id) else {
+            return false;
+        };
+        let goes_on = match connection.tcp.state {
+            State::None => true,
+            State::Established => connection.assured,
+            _ => false,
+        };
+        goes_on && connection.kind != Kind::Relayed
     }
 
     /// From now on its packets are carried elsewhere.

@@ -87,6 +87,8 @@ pub(super) struct Installed {
     by_connection: HashMap<(ConnId, Direction), Seen, RandomState>,
     by_port: Census<PortId>,
     dependences: Census<Dependence>,
+    /// Flows that were left and not counted for the last time, each with the number of the orders that say so.
+    departed: HashMap<Seen, (Entry, u64), RandomState>,
 }
 
 impl Installed {
@@ -96,6 +98,7 @@ impl Installed {
             by_connection: HashMap::with_hasher(hasher.clone()),
             by_port: Census(HashMap::with_hasher(hasher.clone())),
             dependences: Census(HashMap::with_hasher(hasher.clone())),
+            departed: HashMap::with_hasher(hasher.clone()),
         }
     }
 
@@ -125,11 +128,26 @@ impl Installed {
     }
 
     /// Takes all of them out.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Flow> {
+    pub(super) fn drain(&mut self) -> Vec<Entry> {
         self.by_connection.clear();
         self.by_port.0.clear();
         self.dependences.0.clear();
-        self.entries.drain().map(|(_, entry)| entry.flow)
+        self.entries.drain().map(|(_, entry)| entry).collect()
+    }
+
+    /// A flow was taken out that the kernel still has, until it obeys the orders of that number.
+    pub(super) fn depart(&mut self, entry: Entry, orders: u64) {
+        self.departed.insert(entry.flow.seen, (entry, orders));
+    }
+
+    /// One that was counted for the last time.
+    pub(super) fn departed(&mut self, seen: &Seen) -> Option<Entry> {
+        self.departed.remove(seen).map(|(entry, _)| entry)
+    }
+
+    /// What is not counted by now, with the orders of that number obeyed, never will be.
+    pub(super) fn settle(&mut self, orders: u64) {
+        self.departed.retain(|_, (_, by)| *by > orders);
     }
 
     pub(super) fn len(&self) -> usize {

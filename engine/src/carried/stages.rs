@@ -102,6 +102,23 @@ impl Datapath {
         self.take_back(silent);
     }
 
+    /// Takes note of what the kernel had counted in all of flows that it carries no more.
+    pub fn carried_to_the_end(&mut self, now: Timestamp, counted: &[Counted]) {
+        let Some(carrying) = &mut self.carrying else {
+            return;
+        };
+        for credit in carrying.planner.counted_last(counted) {
+            self.credit(now, &credit);
+        }
+    }
+
+    /// All of that was told of what the orders of that number leave.
+    pub fn carriage_settled(&mut self, orders: u64) {
+        if let Some(carrying) = &mut self.carrying {
+            carrying.planner.settled(orders);
+        }
+    }
+
     /// Frames were carried: what they would have kept alive lives.
     fn credit(&mut self, now: Timestamp, credit: &Credit) {
         let Credit {
@@ -254,7 +271,7 @@ impl Datapath {
         // The kernel would write a sum where there is none.
         let unsummed = matches!(ip.l4, L4::Udp(header) if header.checksum == 0);
         let cut = !ip.dont_fragment;
-        if self.user_port == Some(way.port) || cut || unsummed || !self.nat.is_assured(id) {
+        if self.user_port == Some(way.port) || cut || unsummed || !self.nat.may_be_carried(id) {
             return;
         }
         let before = |addr: core::net::Ipv4Addr, port| Endpoint::new(addr.into(), port);

@@ -104,6 +104,9 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
                 }
                 obeyed = order.number;
                 obey(keeper, worker, &order);
+                if order.leave_all || !order.leave.is_empty() {
+                    report_ended(keeper, worker, obeyed);
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -113,6 +116,21 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
             next = carries.then(|| Instant::now() + READ_EVERY);
         }
     }
+}
+
+/// Reports what was carried of flows that an order has left.
+fn report_ended(keeper: &KeeperLink, worker: &WorkerHandle, obeyed: u64) {
+    loop {
+        let reply = keeper.request(RequestBody::Carrier(CarrierRequest::Ended), &[]);
+        let Ok((ReplyBody::Carried { carried, more }, _)) = reply else {
+            break;
+        };
+        let noted = worker.call(move |w, now| w.carried_to_the_end(now, &carried));
+        if noted.is_err() || !more {
+            break;
+        }
+    }
+    let _ = worker.call(move |w, _| w.datapath().carriage_settled(obeyed));
 }
 
 /// An order that is refused was late, or the interface is gone: the engine does the work.

@@ -173,6 +173,12 @@ impl Worker {
         self.datapath.carried(now, orders, &counted);
     }
 
+    /// Takes note of what it had carried in all of flows that it carries no more.
+    pub(super) fn carried_to_the_end(&mut self, now: Timestamp, carried: &[Carried]) {
+        let counted = carrier::counted(&self.wire, carried);
+        self.datapath.carried_to_the_end(now, &counted);
+    }
+
     /// Takes up the flows of an engine before, and writes down from now on what there is. Says how many
     /// were taken up.
     pub(super) fn resume(

@@ -74,7 +74,7 @@ pub(super) fn carried_flows(engine: &Engine) {
     silent(first, second, to(1, 5000));
     ask(
         engine,
-        RequestBody::Carrier(CarrierRequest::LeaveAll { plan: 0 }),
+        RequestBody::Carrier(CarrierRequest::LeaveAll { plan: 1 }),
     );
     silent(second, first, to(0, 5000));
     translated(engine, &places, &sockets);
@@ -254,7 +254,7 @@ fn change(engine: &Engine, leave: &[Seen], carry: &[(Seen, Carriage)]) {
     ask(
         engine,
         RequestBody::Carrier(CarrierRequest::Change {
-            plan: 0,
+            plan: 1,
             leave,
             carry,
         }),

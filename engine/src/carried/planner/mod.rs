@@ -76,6 +76,23 @@ struct Tally {
     bytes: u64,
 }
 
+impl Tally {
+    /// What has come since a flow was counted the last time.
+    fn credit(&mut self, entry: &mut Entry, counted: &Counted) -> Option<Credit> {
+        let packets = counted.packets.saturating_sub(entry.packets);
+        let bytes = counted.bytes.saturating_sub(entry.bytes);
+        (entry.packets, entry.bytes) = (counted.packets, counted.bytes);
+        self.packets += packets;
+        self.bytes += bytes;
+        let flow = entry.flow;
+        (packets > 0).then_some(Credit {
+            flow,
+            packets,
+            bytes,
+        })
+    }
+}
+
 impl Planner {
     /// Nothing is carried.
     pub fn new(hasher: RandomState) -> Self {
@@ -153,6 +170,7 @@ impl Planner {
                 .retain(|change| !matches!(change, Change::Carry(other, _) if *other == seen));
         } else {
             self.changes.push(Change::Leave(seen));
+            self.carried.depart(entry, self.orders + 1);
         }
         self.whole_connection(&entry)
     }
@@ -189,7 +207,11 @@ impl Planner {
         self.tally.left += self.carried.len() as u64;
         self.changes.clear();
         self.changes.push(Change::LeaveAll);
-        let flows = self.carried.drain();
+        let entries = self.carried.drain();
+        for entry in entries.iter().filter(|entry| entry.orders <= self.orders) {
+            self.carried.depart(*entry, self.orders + 1);
+        }
+        let flows = entries.iter().map(|entry| entry.flow);
         Some(flows.filter_map(|flow| Some(flow.connection?.0)).collect())
     }
 
@@ -219,6 +241,20 @@ impl Planner {
         credits.collect()
     }
 
+    /// Takes note of what the kernel had counted in all of flows that were left. Gives back whose it is.
+    pub fn counted_last(&mut self, counted: &[Counted]) -> Vec<Credit> {
+        let credits = counted.iter().filter_map(|counted| {
+            let mut entry = self.carried.departed(&counted.seen)?;
+            self.tally.credit(&mut entry, counted)
+        });
+        credits.collect()
+    }
+
+    /// The kernel has obeyed the orders of that number, and all that it had counted of what they leave was told.
+    pub fn settled(&mut self, orders: u64) {
+        self.carried.settle(orders);
+    }
+
     /// Leaves flows that have been silent for too long. Gives back the connections of which nothing is carried any
     /// more.
     pub fn leave_silent(&mut self, now: Timestamp) -> Vec<ConnId> {
@@ -237,18 +273,9 @@ impl Planner {
             // Counted before it was left and carried again.
             return None;
         }
-        let packets = counted.packets.saturating_sub(entry.packets);
-        let bytes = counted.bytes.saturating_sub(entry.bytes);
-        (packets > 0).then(|| {
-            (entry.packets, entry.bytes, entry.moved) = (counted.packets, counted.bytes, now);
-            self.tally.packets += packets;
-            self.tally.bytes += bytes;
-            Credit {
-                flow: entry.flow,
-                packets,
-                bytes,
-            }
-        })
+        let credit = self.tally.credit(entry, counted)?;
+        entry.moved = now;
+        Some(credit)
     }
 
     /// What the shell is to do, since the last call, and the number of these orders: each flow is in it once, but for

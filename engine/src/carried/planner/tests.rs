@@ -357,3 +357,44 @@ fn what_the_kernel_refuses_is_met_as_if_for_the_first_time() {
     assert_eq!(changes(&mut planner), []);
     carried(&mut planner, there);
 }
+
+/// What the kernel had counted in all when it left the flow. Gives back what is credited.
+fn last_report(planner: &mut Planner, flow: Flow, packets: u64) -> Vec<(u64, u64)> {
+    let counted = Counted {
+        seen: flow.seen,
+        packets,
+        bytes: packets * 100,
+    };
+    let credits = planner.counted_last(&[counted]);
+    credits.iter().map(|c| (c.packets, c.bytes)).collect()
+}
+
+#[test]
+fn what_was_carried_between_the_last_report_and_the_end_is_credited_once() {
+    let mut planner = planner();
+    let flows = [1, 2].map(|nth| of_connection(nth, nth, Direction::Original));
+    for flow in flows {
+        carried(&mut planner, flow);
+        assert_eq!(report(&mut planner, 1000, flow, 10), [(10, 1000)]);
+    }
+    planner.leave(id(1));
+    planner.leave_all();
+    let (orders, _) = planner.changes();
+    for flow in flows {
+        assert_eq!(last_report(&mut planner, flow, 17), [(7, 700)]);
+        assert_eq!(last_report(&mut planner, flow, 17), []);
+    }
+    carried(&mut planner, flows[0]);
+    planner.leave(id(1));
+    planner.settled(orders);
+    let (orders, _) = planner.changes();
+    assert_eq!(last_report(&mut planner, flows[0], 3), [(3, 300)]);
+    carried(&mut planner, flows[0]);
+    planner.leave(id(1));
+    planner.settled(orders + 2);
+    assert_eq!(
+        last_report(&mut planner, flows[0], 3),
+        [],
+        "nothing is kept for what is never told"
+    );
+}

@@ -289,8 +289,13 @@ impl Carrier {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn leave_all(&mut self, plan: u64) -> io::Result<()> {
+        if plan <= self.plan {
+            // Who has left everything first may have had something carried since.
+            return Ok(());
+        }
+        self.empty()?;
         self.plan = plan;
-        self.empty()
+        Ok(())
     }
 
     /// Another engine is there: nothing is carried, and plans count from the beginning.
@@ -298,7 +303,8 @@ impl Carrier {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn begin_anew(&mut self) -> io::Result<()> {
-        self.leave_all(0)?;
+        self.empty()?;
+        self.plan = 0;
         // Nobody knows any more whose it was.
         self.ended.clear();
         Ok(())
