@@ -16,6 +16,7 @@ pontoon_tests::laboratory_tests! { |lab|
                 return bytes(head / UDP(sport=5000, dport=53) / mark)
             until_carried(flow.there)
             before = settled("carried.frames")
+            c2.forget()
             forged = [(c3, {}), (c3, {"src": c3.mac}), (c1, {"src": c3.mac}), (c1, {"ip": c3.ip}), (c1, {"src": "02:00:00:00:00:07"})]
             spoofed = drops("bridge.Spoofed")
             for port, fields in forged:
@@ -42,6 +43,7 @@ pontoon_tests::laboratory_tests! { |lab|
                 head /= IP(src=fields["ip"], dst="172.18.0.1", ttl=fields["ttl"], flags="DF")
                 return bytes(head / UDP(sport=fields["sport"], dport=fields["dport"]) / mark)
             before = settled("carried.frames")
+            c2.forget()
             for port, fields in [(c3, {}), (c3, {"src": c3.mac}), (c1, {"ip": c3.ip}), (c1, {"src": c3.mac}), (c1, {"dport": 8054})]:
                 port.send(*[frame(b"forged", **fields)] * 200)
             c1.send(*[frame(b"other time", ttl=63)] * 20)
@@ -54,6 +56,7 @@ pontoon_tests::laboratory_tests! { |lab|
             c2.hear(b"outside", 0)
             until_carried(flow.there)
             before = settled("carried.frames")
+            c2.forget()
             c1.send(*[frame(b"honest")] * 200)
             heard = c2.hear(b"honest", 200)
             assert all(sums_are_right(p) and p[IP].ttl == 63 and p[IP].src == "172.18.0.1" for p in heard)

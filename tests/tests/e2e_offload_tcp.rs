@@ -74,6 +74,7 @@ pontoon_tests::laboratory_tests! { |lab|
                 def forged(src, flags, seq):
                     head = Ether(src=src, dst=mac) / IP(src=c1.ip, dst=to[0], flags="DF")
                     return bytes(head / TCP(sport=sport, dport=to[1], flags=flags, seq=seq, ack=seq))
+                c2.forget()
                 # Of a third container, in its own name and in another's; and with numbers that are far away.
                 for flags in "R", "RA", "FA", "S":
                     numbers = [random.getrandbits(32) for _ in range(20)]
