@@ -3,10 +3,15 @@
 #[path = "../src/counting.rs"]
 mod counting;
 
-use counting::held;
-use pontoon_nat::Limits;
-use pontoon_packet::MacAddr;
+use core::time::Duration;
+
+use counting::{allocations, held};
+use pontoon_engine::Transmit;
+use pontoon_engine::carried::{EVERY, LOOKS};
+use pontoon_engine::config::PortId;
+use pontoon_nat::{ConnId, Limits};
 use pontoon_packet::build::Packet;
+use pontoon_packet::{Facts, Frame, MacAddr, Offload};
 use pontoon_tests::lab::{
     B1, C1, C2, C3, EXTERNAL, EXTERNAL_MAC, Lab, ROUTER_MAC, SERVER, UP, addr, gateway_mac, mac,
 };
@@ -49,4 +54,53 @@ fn a_tracked_flow_and_its_compiled_ways_take_at_most_256_bytes() {
 
     assert_eq!(lab.counter("flows"), FLOWS as u64);
     assert!(each <= 256.0, "{each:.1} bytes");
+}
+
+/// Frames go nowhere.
+struct Nowhere;
+
+impl Transmit for Nowhere {
+    fn forward(&mut self, _: PortId, _: &Frame<'_>) {}
+    fn emit(&mut self, _: PortId, _: &[u8], _: Offload) {}
+    fn deliver(&mut self, _: ConnId, _: PortId, _: &Frame<'_>, _: &Facts) {}
+}
+
+/// The first flow is carried, as far as the datapath knows, and the others are looked at now and then.
+#[test]
+fn a_frame_costs_no_allocation_where_flows_are_carried() {
+    let mut lab = Lab::new();
+    lab.datapath.carry_flows();
+    for port in [C1, C2, C3, UP] {
+        lab.datapath.within_reach(port);
+    }
+    let head = |to| Packet::ethernet(mac(C1), to).ipv4(addr(C1), SERVER);
+    let routed = |port| head(gateway_mac()).dont_fragment().udp(port, 53);
+    let bridged = Packet::ethernet(mac(C1), mac(C2)).ipv4(addr(C1), addr(C2));
+    let answer = |port| {
+        Packet::ethernet(ROUTER_MAC, EXTERNAL_MAC)
+            .ipv4(SERVER, EXTERNAL)
+            .udp(53, port)
+    };
+    for port in [5000, 5001] {
+        lab.send(C1, &routed(port).build());
+        lab.send(UP, &answer(port).build());
+    }
+    let frames = [routed(5000), bridged.udp(5000, 53), routed(5001)].map(|packet| packet.build());
+    let count = EVERY * u32::from(LOOKS) + EVERY;
+    for frame in &frames[..2] {
+        (0..count).for_each(|_| drop(lab.send(C1, frame)));
+    }
+    assert_eq!(lab.datapath.carriage().changes.len(), 2);
+
+    let mut copies = frames.clone();
+    let before = allocations();
+    for nth in 0..500 * EVERY {
+        let at = nth as usize % frames.len();
+        copies[at].copy_from_slice(&frames[at]);
+        let now = lab.now + Duration::from_millis(u64::from(nth));
+        let mut frame = Frame::plain(&mut copies[at]);
+        lab.datapath.process(now, C1, &mut frame, &mut Nowhere);
+        assert!(lab.datapath.carriage().changes.is_empty());
+    }
+    assert_eq!(allocations() - before, 0);
 }
