@@ -78,6 +78,30 @@ pub(super) fn carried_flows(engine: &Engine) {
     );
     silent(second, first, to(0, 5000));
     translated(engine, &places, &sockets);
+    left_twice(engine, &places, &sockets);
+}
+
+/// Two threads say that a plan has left everything; what it has carried in between stays.
+fn left_twice(engine: &Engine, places: &[(OwnedFd, u32); 2], [first, second]: &[UdpSocket; 2]) {
+    let leave_all = |plan| {
+        ask(
+            engine,
+            RequestBody::Carrier(CarrierRequest::LeaveAll { plan }),
+        )
+    };
+    let to = SocketAddr::from((ADDRESSES[1], 5000));
+    leave_all(1);
+    let (plan, leave, carry) = (1, Vec::new(), vec![bridged(places, 0)]);
+    ask(
+        engine,
+        RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
+    );
+    leave_all(1);
+    first.send_to(b"still", to).unwrap();
+    assert_eq!(second.recv(&mut [0; 16]).unwrap(), 5);
+    leave_all(2);
+    first.send_to(b"no more", to).unwrap();
+    assert!(second.recv(&mut [0; 16]).is_err(), "nobody carries it");
 }
 
 /// Interfaces of the same names come again and again, whether or not it was noticed that those before have gone: each
