@@ -242,11 +242,14 @@ fn what_is_routed_and_not_plain_is_never_carried() {
 }
 
 #[test]
-fn a_flow_that_was_not_answered_is_not_carried() {
+fn a_connection_that_was_not_answered_is_not_carried_and_datagrams_are() {
     let mut geared = geared();
-    load(&mut geared, C1, &query());
-    load(&mut geared, C1, &query());
+    let segment = outward().tcp(5000, 80, ACK, 101, 501);
+    load(&mut geared, C1, &segment);
+    load(&mut geared, C1, &segment);
     assert!(geared.kernel.is_empty());
+    load(&mut geared, C1, &query());
+    assert_eq!(geared.kernel.len(), 1);
 }
 
 #[test]
