@@ -17,6 +17,22 @@ fn of_port(name: &str) -> (u64, u64) {
     (numbers[1], numbers[3])
 }
 
+/// Bytes of connections to a port, in both directions together.
+fn of_flows(port: u16) -> u64 {
+    let all = json("flows");
+    let all = all.as_array().expect("a list").iter();
+    let ours = all.filter(|flow| {
+        flow["original"][1]
+            .as_str()
+            .is_some_and(|end| end.ends_with(&format!(":{port}")))
+    });
+    ours.map(|flow| {
+        let bytes = |key: &str| flow[key][1].as_u64().expect("bytes");
+        bytes("original_traffic") + bytes("reply_traffic")
+    })
+    .sum()
+}
+
 fn counter(name: &str) -> u64 {
     let stats = json("stats");
     let all = stats["counters"].as_array().expect("counters");
@@ -63,6 +79,22 @@ pontoon_tests::laboratory_tests! { |lab|
             } else {
                 of_both_ports(load, before, "c2");
             }
+            wait_for(|| counter("carried.bytes") - carried > load.0 / 2, "most of it to be carried");
+        }
+    }
+
+    /// By a published port: connections count too, also what came just before they ended.
+    fn connections_count_what_iperf_does {
+        run_pontoon("publish c2 9201:5201/tcp");
+        run_pontoon("publish c2 9201:5201/udp");
+        let _server = lab.serve("c2", "iperf3 -s", 5201);
+        let _outside = lab.serve("ext", "iperf3 -s -p 9201", 9201);
+        for options in ["-c 172.18.0.1 -p 9201 -t 3", "-u -b 200M -l 1200 -c 172.18.0.1 -p 9201 -t 3"] {
+            let (before, flows) = ([of_port("c1"), of_port("c2")], of_flows(9201));
+            let carried = counter("carried.bytes");
+            let load = load(lab, options);
+            of_both_ports(load, before, "c2");
+            equals("of connections", || of_flows(9201) - flows, load);
             wait_for(|| counter("carried.bytes") - carried > load.0 / 2, "most of it to be carried");
         }
     }
