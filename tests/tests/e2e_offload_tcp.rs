@@ -82,7 +82,7 @@ pontoon_tests::laboratory_tests! { |lab|
                 assert not c2.hear(lambda p: TCP in p and p[TCP].flags & 5)
                 until_carried(pair.and_back, 2)
                 # What looks like its own may arrive, and the receiver judges it.
-                c1.send(forged(c1.mac, "R", random.getrandbits(32)))
+                c1.send(*[forged(c1.mac, "R", random.getrandbits(32)) for _ in range(20)])
                 until_carried(pair.and_back, 2)
                 if port == 80:
                     until(lambda: [f["state"] for f in flows(":8080")] == ["ESTABLISHED"], "the connection to be known")
