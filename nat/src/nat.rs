@@ -294,6 +294,15 @@ impl Nat {
             .remove_where(|connection| connection.owner == owner);
     }
 
+    /// Ends every flow with one of these addresses on its inner side, whoever owns it: the next to have it is
+    /// somebody else.
+    pub fn end_flows_of(&mut self, addresses: &[IpAddr]) {
+        self.table.remove_where(|connection| {
+            let inner = connection.both().map(|tuple| tuple.src.addr);
+            inner.iter().any(|addr| addresses.contains(addr))
+        });
+    }
+
     /// Ends every flow that bears `addr` outside (Linux `nf_nat_masquerade.c`).
     pub fn flush_address(&mut self, addr: IpAddr) {
         self.table.remove_where(|connection| {

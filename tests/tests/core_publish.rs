@@ -47,6 +47,21 @@ fn hairpin_gives_the_gateways_address_to_the_client_even_to_oneself() {
     }
 }
 
+/// A flow belongs to who publishes; it ends with either of both.
+#[test]
+fn who_has_an_address_next_hears_nothing_of_its_flows() {
+    let mut lab = Lab::new();
+    lab.publish_tcp(8080, C2, 80);
+    let syn = Packet::ethernet(mac(C1), gateway_mac())
+        .ipv4(addr(C1), EXTERNAL)
+        .tcp(1234, 8080, SYN, 1, 0);
+    assert_eq!(lab.send(C1, &syn.build()).len(), 1);
+    let flows = |lab: &Lab| lab.datapath.flows(lab.now).len();
+    assert_eq!(flows(&lab), 1);
+    lab.datapath.remove_port(C1).unwrap();
+    assert_eq!(flows(&lab), 0);
+}
+
 #[test]
 fn another_network_reaches_a_published_port_by_its_published_address_only() {
     let mut lab = Lab::new();

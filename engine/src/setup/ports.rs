@@ -75,6 +75,7 @@ impl Datapath {
         }
         self.ports[id.0 as usize] = None;
         self.nat.remove_owner(Owner(id.0));
+        self.nat.end_flows_of(&config.addresses);
         self.reassembler.remove_owner(Owner(id.0));
         self.begin_epoch();
         Ok(())

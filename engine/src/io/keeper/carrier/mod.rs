@@ -37,12 +37,14 @@ use super::protocol::UplinkFacts;
 use crate::io::namespace::Sandbox;
 use crate::io::nftables::expression::{Verdict, verdict};
 use crate::io::nftables::{Batch, ChainHook, Element, Family, Map, Tables};
-use rules::{BRIDGED, ROUTED, rules};
+use rules::{BRIDGED, ROUTED, arriving, rules};
 use uplinks::Uplinks;
 
 const TABLE: &str = "pontoon";
 /// The rules of all interfaces.
 const CHAIN: &str = "carry";
+/// The rules of uplinks' macvlans.
+const ARRIVING: &str = "arrive";
 /// Most elements of a map. Ours: what the connection table holds, twice.
 const SIZE: u32 = 131_072;
 
@@ -164,9 +166,11 @@ impl Carrier {
                 },
             );
         }
-        batch.chain(TABLE, CHAIN, None);
-        for rule in rules() {
-            batch.rule(TABLE, CHAIN, &rule);
+        for (chain, rules) in [(CHAIN, rules()), (ARRIVING, arriving())] {
+            batch.chain(TABLE, chain, None);
+            for rule in rules {
+                batch.rule(TABLE, chain, &rule);
+            }
         }
         tables.commit(batch).map_err(lacking)?;
         Ok(Self {
@@ -186,8 +190,11 @@ impl Carrier {
     /// There is no such interface.
     pub(super) fn watch(&mut self, interface: &str, ifindex: u32) -> io::Result<()> {
         let chain = chain_of(ifindex);
-        self.tables
-            .commit(watched(&chain, interface, Verdict::Accept))
+        self.tables.commit(watched(
+            &chain,
+            interface,
+            [Verdict::Jump(CHAIN), Verdict::Accept],
+        ))
     }
 
     /// An interface has gone.
@@ -211,7 +218,8 @@ impl Carrier {
         } = self;
         uplinks.reach(sandbox, facts, |macvlan| {
             // Nobody but who sends by the uplink is to be heard here.
-            tables.commit(watched(macvlan, macvlan, Verdict::Drop))
+            let rules = [Verdict::Jump(ARRIVING), Verdict::Drop];
+            tables.commit(watched(macvlan, macvlan, rules))
         })
     }
 
@@ -377,9 +385,8 @@ impl Seen {
     }
 }
 
-/// A chain at an interface: what is not carried has this verdict.
-/// The chain of that name, for the frames of an interface.
-fn watched(chain: &str, interface: &str, otherwise: Verdict<'_>) -> Batch {
+/// The chain of that name, for the frames of an interface: where they go, and what becomes of those that return.
+fn watched(chain: &str, interface: &str, rules: [Verdict<'_>; 2]) -> Batch {
     let hook = ChainHook {
         number: 0,
         priority: 0,
@@ -387,8 +394,9 @@ fn watched(chain: &str, interface: &str, otherwise: Verdict<'_>) -> Batch {
     };
     let mut batch = Batch::begin(Family::Netdev);
     batch.chain(TABLE, chain, Some(hook));
-    batch.rule(TABLE, chain, &[verdict(Verdict::Jump(CHAIN))]);
-    batch.rule(TABLE, chain, &[verdict(otherwise)]);
+    for rule in rules {
+        batch.rule(TABLE, chain, &[verdict(rule)]);
+    }
     batch
 }
 

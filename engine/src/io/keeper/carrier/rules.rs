@@ -46,6 +46,13 @@ pub(super) fn rules() -> Vec<Rule> {
     rules
 }
 
+/// The same of what an uplink's own table has sent here: whatever stays within a network is none of it.
+pub(super) fn arriving() -> Vec<Rule> {
+    let mut rules = plain();
+    rules.extend([uncut(), routed(TCP, 16), routed(UDP, 6)]);
+    rules
+}
+
 /// The same of an interface that the host uses too.
 pub(super) fn steering() -> Vec<Rule> {
     let mut rules = plain();
