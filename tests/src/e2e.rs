@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 mod aftermath;
 pub mod containers;
+pub mod figures;
 mod kernel;
 pub mod names;
 pub mod process;

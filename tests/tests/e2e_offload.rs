@@ -1,24 +1,8 @@
 //! Flows that the kernel carries: nothing but their speed is different.
 
+use pontoon_tests::e2e::figures::{counter, received};
 use pontoon_tests::e2e::{run_pontoon, sh, wait_for};
 use serde_json::Value;
-
-fn counter(name: &str) -> u64 {
-    let stats: Value = serde_json::from_str(&run_pontoon("stats --json")).expect("JSON");
-    let counters = stats["counters"].as_array().expect("a list").iter();
-    let found = counters
-        .filter(|c| c[0] == name)
-        .filter_map(|c| c[1].as_u64());
-    found.sum()
-}
-
-/// Bytes that an iperf3 client has seen acknowledged.
-fn received(report: &str) -> u64 {
-    let report: Value = serde_json::from_str(report).expect("JSON");
-    report["end"]["sum_received"]["bytes"]
-        .as_u64()
-        .expect("bytes")
-}
 
 pontoon_tests::laboratory_tests! { |lab|
     /// A stream between containers is carried; what was counted is what was sent, with headers.

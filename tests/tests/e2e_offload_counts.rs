@@ -1,11 +1,8 @@
 //! What is counted of carried flows is what was sent, and keeps them known.
 
+use pontoon_tests::e2e::figures::{counter, json};
 use pontoon_tests::e2e::{Lab, run_pontoon, wait_for};
 use serde_json::Value;
-
-fn json(arguments: &str) -> Value {
-    serde_json::from_str(&run_pontoon(&format!("{arguments} --json"))).expect("JSON")
-}
 
 /// Bytes that came from a container and that went to it.
 fn of_port(name: &str) -> (u64, u64) {
@@ -19,7 +16,7 @@ fn of_port(name: &str) -> (u64, u64) {
 
 /// Bytes of connections to a port, in both directions together.
 fn of_flows(port: u16) -> u64 {
-    let all = json("flows");
+    let all = json("flows --json");
     let all = all.as_array().expect("a list").iter();
     let ours = all.filter(|flow| {
         flow["original"][1]
@@ -31,16 +28,6 @@ fn of_flows(port: u16) -> u64 {
         bytes("original_traffic") + bytes("reply_traffic")
     })
     .sum()
-}
-
-fn counter(name: &str) -> u64 {
-    let stats = json("stats");
-    let all = stats["counters"].as_array().expect("counters");
-    let row = all
-        .iter()
-        .find(|row| row[0] == name)
-        .expect("a counter of that name");
-    row[1].as_u64().expect("a number")
 }
 
 /// What an iperf3 client says was sent and has arrived, in bytes.

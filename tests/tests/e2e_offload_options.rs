@@ -1,5 +1,6 @@
 //! Whether the kernel carries flows: who says so, for how long it holds, and what shows it.
 
+use pontoon_tests::e2e::figures::{counter, json};
 use pontoon_tests::e2e::{Ordinary, environment, refused, run_pontoon, sh, try_sh, wait_for};
 use serde_json::Value;
 
@@ -9,17 +10,6 @@ const CONFINED: &str = include_str!("../src/e2e/confined.py");
 const WITHOUT_NF_TABLES: &str = "/usr/bin/python3 /run/confined.py socket:16:12=EPERM --";
 /// What is said of it.
 const WHY: &str = "open a socket to nf_tables: Operation not permitted (os error 1)";
-
-fn json(arguments: &str) -> Value {
-    serde_json::from_str(&run_pontoon(arguments)).expect("JSON")
-}
-
-fn counter(name: &str) -> u64 {
-    let stats = json("stats --json");
-    let counters = stats["counters"].as_array().expect("a list").iter();
-    let found = counters.filter(|c| c[0] == name);
-    found.filter_map(|c| c[1].as_u64()).next().unwrap_or(0)
-}
 
 /// What the engine was told, and whether it carries.
 fn told() -> (String, bool) {
