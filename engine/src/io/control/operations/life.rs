@@ -45,12 +45,14 @@ impl Control {
         let Ok(plan) = self.ask(|w, _| w.datapath().carriage_plan()) else {
             return;
         };
-        if plan > self.plan {
-            self.plan = plan;
-            // Who cannot be told carries nothing either: the keeper is gone.
-            let _ = self
-                .keeper
-                .request(RequestBody::Carrier(CarrierRequest::LeaveAll { plan }), &[]);
+        if plan <= self.plan {
+            return;
+        }
+        let request = RequestBody::Carrier(CarrierRequest::LeaveAll { plan });
+        match self.keeper.request(request, &[]) {
+            Ok(_) => self.plan = plan,
+            // The next change tries it again.
+            Err(error) => log!("what the kernel carries may not be what was decided: {error}"),
         }
     }
 
