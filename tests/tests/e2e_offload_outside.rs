@@ -167,7 +167,8 @@ gateway_again()
 flow = outward_flow()
 pair = Connected("c1", "ext", (OUTSIDE, 7001), 7001)
 until_carried(lambda: (flow.and_back(), pair.and_back()), 4)
-ip("link set up0 mtu 1300")
+# Both ends: a segment that is sent again alone would not pass a link whose other end takes less.
+ip("link set up0 mtu 1300", "-n ext link set eth0 mtu 1300")
 # IP_MTU_DISCOVER: IP_PMTUDISC_DO
 flow.client.setsockopt(socket.IPPROTO_IP, 10, 2)
 def too_long():
@@ -180,7 +181,7 @@ until(too_long, "the engine's answer")
 pair.and_back()
 until_carried(pair.and_back)
 flow.works()
-ip("link set up0 mtu 1500", "-n c1 route flush cache")
+ip("-n ext link set eth0 mtu 1500", "link set up0 mtu 1500", "-n c1 route flush cache")
 pair.and_back()
 "#));
     }
