@@ -246,14 +246,14 @@ impl Carrier {
             return Err(io::Error::other("a later plan has left everything"));
         }
         let leave: Vec<_> = leave.iter().filter(|s| self.carried.contains(s)).collect();
-        if self.leave(&leave).is_err() {
-            self.empty()?;
-        }
+        self.leave_in_any_case(&leave)?;
         let new = |(seen, _): &&(Seen, Carriage)| !self.carried.contains(seen);
         let carry: Vec<_> = carry.iter().filter(new).collect();
-        self.carry(&carry)?;
-        self.carried.extend(carry.iter().map(|(seen, _)| *seen));
-        Ok(())
+        self.carry(&carry)
+    }
+
+    fn leave_in_any_case(&mut self, leave: &[&Seen]) -> io::Result<()> {
+        self.leave(leave).or_else(|_| self.empty())
     }
 
     /// What comes by an uplink is turned aside before the map that it is looked up in changes, and after.
@@ -264,9 +264,11 @@ impl Carrier {
         for map in [BRIDGED, ROUTED] {
             let here = leave.iter().filter(|seen| seen.map() == map);
             let keys: Vec<_> = here.map(|seen| self.uplinks.inside(seen).key()).collect();
+            // What cannot be counted is left all the same.
             let counted = self
                 .tables
-                .some_elements(Family::Netdev, TABLE, map, &keys)?;
+                .some_elements(Family::Netdev, TABLE, map, &keys)
+                .unwrap_or_default();
             ended.extend(counted.iter().filter_map(|one| self.carried_by(one)));
             batch.remove(TABLE, map, keys.iter().map(|key| &key[..]));
         }
@@ -289,7 +291,12 @@ impl Carrier {
         }
         self.tables.commit(batch)?;
         let seen: Vec<_> = carry.iter().map(|(seen, _)| seen).collect();
-        self.uplinks.carry(&seen)
+        self.carried.extend(seen.iter().copied());
+        self.uplinks.carry(&seen).or_else(|error| {
+            // Not even those that need no uplink: nobody would leave them.
+            self.leave_in_any_case(&seen)?;
+            Err(error)
+        })
     }
 
     /// Leaves all flows to the engine again.
@@ -323,7 +330,7 @@ impl Carrier {
             return Ok(());
         }
         self.uplinks.leave_all()?;
-        let ended = self.read_all()?;
+        let ended = self.read_all().unwrap_or_default();
         let mut batch = Batch::begin(Family::Netdev);
         batch.empty(TABLE, BRIDGED);
         batch.empty(TABLE, ROUTED);
