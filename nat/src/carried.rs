@@ -1,7 +1,7 @@
 //! Connections whose packets are carried by somebody else, who says how many there were.
 //!
 //! Their sequence numbers are not followed meanwhile. What is seen of them nevertheless, and what comes afterwards,
-//! is taken up as in the middle of a connection. A reset among it may be forged, and cannot be held against a
+//! is taken up as in the middle of a connection, and not refused for its numbers ([`Tracker`]). A reset among it may be forged, and cannot be held against a
 //! window: it passes, since its receiver knows, and only puts the connection in doubt, until both sides are heard
 //! again, and its sender first. Numbers are not held against anything in the meantime, so that a new connection
 //! between the same ends can begin.
@@ -101,7 +101,7 @@ impl Nat {
     }
 
     /// A reset that may be forged: unless both sides are heard again, the connection ends soon, and before others.
-    fn doubt(&mut self, now: Timestamp, id: ConnId, direction: Direction, ip: &Ip) {
+    pub(crate) fn doubt(&mut self, now: Timestamp, id: ConnId, direction: Direction, ip: &Ip) {
         let profile = self.profile;
         if let Some(connection) = self.table.get_mut(id) {
             connection.count(direction, 1, ip.total_len.into());

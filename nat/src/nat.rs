@@ -159,6 +159,10 @@ impl Nat {
                 .track(direction, frame, ip)
                 .map_err(|_| Refusal::InvalidTcp)?;
         }
+        if fit == Fit::Doubtful {
+            self.doubt(now, id, direction, ip);
+            return Ok(());
+        }
         connection.count(direction, 1, ip.total_len.into());
         if fit == Fit::Passes {
             return Ok(());

@@ -11,7 +11,7 @@ use pontoon_tests::e2e::{environment, run_pontoon, sh, try_sh, wait_for};
 /// An engine that has lived for so long is started again at once.
 const LONG_ENOUGH: Duration = Duration::from_millis(2_100);
 /// No stream may stand still for longer, however busy the machine is. What it takes is measured, not tested.
-const LONGEST_GAP: u64 = 5_000;
+const LONGEST_GAP: u64 = 3_000;
 const METER: &str = include_str!("life/meter.py");
 
 fn keeper() -> u32 {

@@ -13,6 +13,11 @@
 //!
 //! Bounds II and III do not hold against a side that was not heard yet, or was first heard in the middle of the
 //! connection: it may have sent more than was seen, up to what the other side has offered.
+//!
+//! Of a connection that somebody else has carried for a while, anything may be missing, and what is heard first may be
+//! old. Nothing is held against its numbers, as Linux does with flows that it has offloaded
+//! (`IP_CT_TCP_FLAG_BE_LIBERAL`, `flow_offload_ct_tcp`): a segment that does not fit tells anew where they are. If it were
+//! dropped, and with it what is sent again, neither side would say anything that moves the bounds.
 //! Selective acknowledgements are not looked at: bounds III and IV apply to the cumulative one.
 
 mod segment;
@@ -32,6 +37,8 @@ use window::{Peer, before, in_window};
 pub(crate) struct Tracker {
     pub(crate) state: State,
     peers: [Peer; 2],
+    /// Not all of it was seen: no segment is refused for its numbers.
+    liberal: bool,
 }
 
 /// What a segment that fits means to the connection.
@@ -41,6 +48,8 @@ pub(crate) enum Fit {
     Counts,
     /// It passes, but proves nothing: it neither refreshes nor answers.
     Passes,
+    /// It resets the connection, or is forged: there is nothing that it can be held against.
+    Doubtful,
 }
 
 /// A segment does not belong to the connection.
@@ -53,6 +62,7 @@ impl Tracker {
         Self {
             state: State::None,
             peers: [Peer::QUIET; 2],
+            liberal: false,
         }
     }
 
@@ -61,6 +71,7 @@ impl Tracker {
         Self {
             state,
             peers: [Peer::IN_THE_MIDDLE; 2],
+            liberal: true,
         }
     }
 
@@ -97,21 +108,26 @@ impl Tracker {
         let reopened = next == State::SynSent
             && matches!(self.state, State::TimeWait | State::Close)
             && segment.kind == Kind::Syn;
-        let mut peers = if reopened {
-            Self::new().peers
-        } else {
-            self.peers
-        };
+        let mut after = if reopened { Self::new() } else { *self };
         if self.answers_a_challenge(direction, &segment) {
             return Ok(Fit::Passes);
         }
-        in_window(&mut peers, self.state, direction, &segment)?;
-        if segment.kind == Kind::Rst && !self.reset_counts(direction, &segment)? {
-            return Ok(Fit::Passes);
+        if in_window(&mut after.peers, self.state, direction, &segment).is_err() {
+            if !after.liberal || segment.kind == Kind::Rst {
+                return Err(Invalid);
+            }
+            after.peers = [Peer::IN_THE_MIDDLE; 2];
+            in_window(&mut after.peers, self.state, direction, &segment)?;
         }
-        peers[direction as usize].finished |= segment.kind == Kind::Fin;
-        self.peers = peers;
-        self.state = next;
+        if segment.kind == Kind::Rst {
+            match self.reset_counts(direction, &segment)? {
+                Fit::Counts => {}
+                other => return Ok(other),
+            }
+        }
+        after.peers[direction as usize].finished |= segment.kind == Kind::Fin;
+        after.state = next;
+        *self = after;
         Ok(Fit::Counts)
     }
 
@@ -125,21 +141,27 @@ impl Tracker {
             && segment.seq != self.peers[direction as usize].end
     }
 
-    /// Whether a reset ends the connection. One that is below what its receiver has acknowledged is
+    /// What a reset means to the connection. One that is below what its receiver has acknowledged is
     /// forged or late. One that is in the window but not exactly what the receiver expects is passed
     /// on (the receiver will challenge it, RFC 5961 §3.2) and changes nothing here, unless the
     /// connection is closing anyway, or follows exactly what its sender has sent last: then the data
     /// in front of it has only not been acknowledged yet.
-    fn reset_counts(&self, direction: Direction, segment: &Segment) -> Result<bool, Invalid> {
+    fn reset_counts(&self, direction: Direction, segment: &Segment) -> Result<Fit, Invalid> {
         let receiver = &self.peers[direction.inverted() as usize];
+        if !receiver.acked && self.liberal {
+            return Ok(Fit::Doubtful);
+        }
         if !receiver.acked || self.state.is_half_open() {
-            return Ok(true);
+            return Ok(Fit::Counts);
         }
         if before(segment.seq, receiver.maxack) {
             return Err(Invalid);
         }
         let closing = self.peers.iter().any(|peer| peer.finished);
         let follows_data = segment.seq == self.peers[direction as usize].end;
-        Ok(closing || follows_data || segment.seq == receiver.maxack)
+        if closing || follows_data || segment.seq == receiver.maxack {
+            return Ok(Fit::Counts);
+        }
+        Ok(Fit::Passes)
     }
 }
