@@ -107,7 +107,7 @@ fn left_twice(engine: &Engine, places: &[(OwnedFd, u32); 2], [first, second]: &[
 /// Interfaces of the same names come again and again, whether or not it was noticed that those before have gone: each
 /// is looked at, and nothing is left of the others.
 pub(super) fn interfaces_again(engine: &Engine) {
-    ask(engine, RequestBody::Carrier(CarrierRequest::Raise));
+    raise(engine);
     for _ in 0..10 {
         let places = [0, 1].map(|at| place(engine, at));
         let [first, second] = [0, 1].map(|at| socket(engine, &places[at].0));
@@ -128,8 +128,13 @@ pub(super) fn interfaces_again(engine: &Engine) {
     });
 }
 
+/// Has the keeper raise its table.
+pub(super) fn raise(engine: &Engine) {
+    ask(engine, RequestBody::Carrier(CarrierRequest::Raise));
+}
+
 /// The chains in the sandbox.
-fn chains(engine: &Engine) -> Vec<String> {
+pub(super) fn chains(engine: &Engine) -> Vec<String> {
     let owner = engine
         .unprivileged
         .then(|| owner_of(engine.net.as_fd()).unwrap());

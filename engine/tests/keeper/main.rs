@@ -30,7 +30,7 @@ use plugs::{
 };
 use ports::{many_ports, privileged_ports, taken_ports};
 use shortage::{leftovers, leftovers_, short_engine, short_keeper};
-use uplinks::{shared_uplink, shield, uplink_refused};
+use uplinks::{shared_uplink, shield, uplink_goes, uplink_refused};
 
 const SCENARIO: &str = "PONTOON_TEST_SCENARIO";
 const NOBODY: &str = "65534";
@@ -133,6 +133,7 @@ scenarios! {
     interfaces_come_again_and_nothing_is_left: interfaces_again as Ordinary;
     the_host_port_of_an_ordinary_user_is_apart: host_port as Ordinary;
     the_host_port_of_root_is_where_the_keeper_was_started: host_port_ as Administrator;
+    an_uplink_that_goes_leaves_nothing_that_looks_at_it: uplink_goes as Administrator;
     an_uplink_needs_rights: uplink_refused as Ordinary;
     the_shield_silences_the_kernel_only_where_nobody_listens: shield as Administrator;
     ports_that_take_a_right_are_bound_by_root: privileged_ports as Administrator;

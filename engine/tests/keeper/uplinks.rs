@@ -13,7 +13,7 @@ use pontoon_engine::io::netlink::{Netlink, VethEnd, Watch};
 use pontoon_engine::io::uplink_sockets::SOCKETS;
 
 use crate::engine::Engine;
-use crate::{PATIENCE, eventually, part};
+use crate::{PATIENCE, carrier, eventually, part};
 
 /// The engine opens the uplink itself, and then has another keeper and its engine do the same.
 pub(super) fn shared_uplink(engine: &Engine) {
@@ -103,6 +103,20 @@ fn wire(outside: &OwnedFd) {
     up(&mut here, "up0", HOST);
     inside(outside, || {
         up(&mut Netlink::open(Watch::Nothing).unwrap(), "out0", OUTSIDE)
+    });
+}
+
+/// An uplink goes by itself: the interface that reached it is gone, and nothing looks at it any more.
+pub(super) fn uplink_goes(engine: &Engine) {
+    carrier::raise(engine);
+    let outside = engine.container();
+    wire(&outside);
+    let (facts, _fds) = open_uplink(engine);
+    assert!(facts.reached_by.is_some(), "{facts:?}");
+    assert_eq!(carrier::chains(engine).len(), 3, "it is looked at");
+    unwire();
+    eventually("nobody to look at it any more", || {
+        carrier::chains(engine) == ["carry", "arrive"]
     });
 }
 

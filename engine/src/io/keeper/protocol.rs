@@ -279,7 +279,7 @@ pub enum ReplyBody {
         /// Who can move frames from it and to it.
         reach: Reach,
     },
-    /// The uplink, with a packet socket.
+    /// The uplink, with its packet sockets.
     Uplink(UplinkFacts),
     /// Prefixes.
     HostRoutes(Vec<IpNet>),

@@ -200,7 +200,9 @@ impl Carrier {
     /// An interface has gone.
     pub(super) fn unwatch(&mut self, ifindex: u32) {
         // Kernels before 6.16 have done that with the interface, and not every one was looked at.
-        let _ = self.tables.commit(unwatched(&chain_of(ifindex)));
+        let mut batch = Batch::begin(Family::Netdev);
+        batch.delete_chain(TABLE, &chain_of(ifindex));
+        let _ = self.tables.commit(batch);
     }
 
     /// Reaches an uplink, wherever it is now. Gives back the index of the interface of the sandbox that does;
@@ -216,19 +218,16 @@ impl Carrier {
         let Self {
             tables, uplinks, ..
         } = self;
-        uplinks.reach(sandbox, facts, |macvlan| {
+        uplinks.reach(sandbox, facts, |macvlan, ifindex| {
             // Nobody but who sends by the uplink is to be heard here.
             let rules = [Verdict::Jump(ARRIVING), Verdict::Drop];
-            tables.commit(watched(macvlan, macvlan, rules))
+            tables.commit(watched(&chain_of(ifindex), macvlan, rules))
         })
     }
 
     /// Reaches an uplink no more.
     pub(super) fn lose(&mut self, sandbox: &Sandbox, interface: &str) {
-        if let Some(macvlan) = self.uplinks.lose(sandbox, interface) {
-            // Kernels before 6.16 have done that with the interface.
-            let _ = self.tables.commit(unwatched(&macvlan));
-        }
+        self.uplinks.lose(sandbox, interface);
     }
 
     /// Leaves some flows to the engine again, and carries others.
@@ -404,11 +403,5 @@ fn watched(chain: &str, interface: &str, rules: [Verdict<'_>; 2]) -> Batch {
     for rule in rules {
         batch.rule(TABLE, chain, &[verdict(rule)]);
     }
-    batch
-}
-
-fn unwatched(chain: &str) -> Batch {
-    let mut batch = Batch::begin(Family::Netdev);
-    batch.delete_chain(TABLE, chain);
     batch
 }

@@ -50,12 +50,12 @@ struct Outside {
 
 impl Uplinks {
     /// See [`Carrier::reach`](super::Carrier::reach). `watch` has the frames of an interface of the sandbox looked
-    /// at.
+    /// at, which has this name and index.
     pub(super) fn reach(
         &mut self,
         sandbox: &Sandbox,
         facts: &UplinkFacts,
-        watch: impl FnOnce(&str) -> io::Result<()>,
+        watch: impl FnOnce(&str, u32) -> io::Result<()>,
     ) -> io::Result<Option<u32>> {
         let uplink_mac = facts.mac.parse::<pontoon_packet::MacAddr>();
         let (Some(uplink), Ok(uplink_mac)) = (facts.ifindex, uplink_mac) else {
@@ -74,9 +74,9 @@ impl Uplinks {
         }
         let outside = self.outside.take().map_or_else(Outside::raise, Ok)?;
         let outside = self.outside.insert(outside);
-        let name = macvlan_of(uplink);
+        let name = format!("up{uplink}");
         let (ifindex, mac) = plug::macvlan(sandbox, &name, uplink)?;
-        if let Err(error) = watch(&name).and_then(|()| outside.watch(&facts.interface)) {
+        if let Err(error) = watch(&name, ifindex).and_then(|()| outside.watch(&facts.interface)) {
             let _ = plug::unplug(sandbox.inside(), ifindex);
             return Err(error);
         }
@@ -93,15 +93,16 @@ impl Uplinks {
         Ok(Some(ifindex))
     }
 
-    /// Takes away what reaches an uplink. Gives back the name that it had in the sandbox.
-    pub(super) fn lose(&mut self, sandbox: &Sandbox, interface: &str) -> Option<String> {
-        let macvlan = self.reached.remove(interface)?;
+    /// Takes away what reaches an uplink.
+    pub(super) fn lose(&mut self, sandbox: &Sandbox, interface: &str) {
+        let Some(macvlan) = self.reached.remove(interface) else {
+            return;
+        };
         if let Some(outside) = &mut self.outside {
             outside.unwatch(interface);
         }
         // It has gone with the uplink, if that is gone.
         let _ = plug::unplug(sandbox.inside(), macvlan.ifindex);
-        Some(macvlan_of(macvlan.uplink))
     }
 
     /// The flow as the sandbox's table sees it.
@@ -216,8 +217,4 @@ impl Outside {
         batch.delete_chain(&self.name, interface);
         let _ = self.tables.commit(batch);
     }
-}
-
-fn macvlan_of(uplink: u32) -> String {
-    format!("up{uplink}")
 }
