@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use pontoon_engine::carried::{Carriage, Change, Counted, Numbers, Orders, Rewritten, Seen};
+use pontoon_engine::carried::{Carriage, Change, Counted, Numbers, Orders, Reach, Rewritten, Seen};
 use pontoon_packet::parse::protocol::{TCP, UDP};
 use pontoon_packet::{MacAddr, Offload};
 use pontoon_switch::PortId;
@@ -272,7 +272,7 @@ impl Geared {
     pub fn new(mut lab: Lab, ports: &[PortId]) -> Self {
         lab.datapath.carry_flows();
         for port in ports {
-            lab.datapath.within_reach(*port);
+            lab.datapath.set_reach(*port, Reach::Kernel);
         }
         Self {
             lab,

@@ -8,6 +8,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use pontoon_engine::carried::Reach;
 use pontoon_engine::config::{Guarding, PortConfig, PortId};
 use pontoon_engine::view::FlowEntry;
 use pontoon_nat::Published;
@@ -163,7 +164,7 @@ impl Pair {
             Operation::Replug(port) => {
                 self.both(|lab| lab.datapath.remove_port(port).expect("it is there"));
                 self.both(|lab| lab.plug(port, A, Guarding::On));
-                self.with.lab.datapath.within_reach(port);
+                self.with.lab.datapath.set_reach(port, Reach::Kernel);
             }
             Operation::Mtu(port, mtu) => {
                 self.both(|lab| lab.datapath.set_mtu(port, mtu).expect("it is there"));

@@ -5,7 +5,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use pontoon_engine::carried::{EVERY, LOOKS};
+use pontoon_engine::carried::{EVERY, LOOKS, Reach};
 use pontoon_engine::config::{Guarding, PortConfig, PortId};
 use pontoon_nat::Limits;
 use pontoon_packet::build::Packet;
@@ -324,7 +324,7 @@ fn what_a_guard_asks_more_of_is_not_carried() {
 fn replug(geared: &mut Geared, port: PortId, guard: Guarding) {
     geared.lab.datapath.remove_port(port).unwrap();
     geared.lab.plug(port, A, guard);
-    geared.lab.datapath.within_reach(port);
+    geared.lab.datapath.set_reach(port, Reach::Kernel);
     geared.settle();
 }
 
@@ -420,7 +420,7 @@ fn whoever_changes_a_rule_or_a_port_has_everything_left() {
             lab.datapath.set_link(C3, LinkState::Down).unwrap()
         }),
         ("port", |lab| lab.datapath.remove_port(C3).unwrap()),
-        ("reach", |lab| lab.datapath.out_of_reach(C3)),
+        ("reach", |lab| lab.datapath.set_reach(C3, Reach::Engine)),
     ];
     for (name, change) in changes {
         let mut geared = geared();
@@ -530,7 +530,7 @@ fn who_moves_addresses_and_neighbours_ends_only_what_depends_on_them() {
             guard: Guarding::Off,
         };
         geared.lab.datapath.add_port(config).unwrap();
-        geared.lab.datapath.within_reach(port);
+        geared.lab.datapath.set_reach(port, Reach::Kernel);
     }
     geared.settle();
     carried_query(&mut geared);

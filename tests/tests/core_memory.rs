@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use counting::{allocations, held};
 use pontoon_engine::Transmit;
-use pontoon_engine::carried::{EVERY, LOOKS};
+use pontoon_engine::carried::{EVERY, LOOKS, Reach};
 use pontoon_engine::config::PortId;
 use pontoon_nat::{ConnId, Limits};
 use pontoon_packet::build::Packet;
@@ -71,7 +71,7 @@ fn a_frame_costs_no_allocation_where_flows_are_carried() {
     let mut lab = Lab::new();
     lab.datapath.carry_flows();
     for port in [C1, C2, C3, UP] {
-        lab.datapath.within_reach(port);
+        lab.datapath.set_reach(port, Reach::Kernel);
     }
     let head = |to| Packet::ethernet(mac(C1), to).ipv4(addr(C1), SERVER);
     let routed = |port| head(gateway_mac()).dont_fragment().udp(port, 53);

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use pontoon_engine::PortId;
-use pontoon_engine::carried::{Change, EVERY, LOOKS};
+use pontoon_engine::carried::{Change, EVERY, LOOKS, Reach};
 use pontoon_engine::config::{
     Egress, Guarding, Isolation, NetworkConfig, NetworkId, OffloadMode, Outside, UplinkId,
 };
@@ -35,7 +35,7 @@ fn lab(modes: [OffloadMode; 2]) -> Lab {
         }
     }
     for port in [C1, C2, C3, B1, UP] {
-        lab.datapath.within_reach(port);
+        lab.datapath.set_reach(port, Reach::Kernel);
     }
     lab
 }
@@ -125,7 +125,7 @@ fn what_is_out_of_the_kernels_reach_has_nothing_carried() {
     let mut lab = Lab::new();
     lab.datapath.carry_flows();
     for port in [C1, C3] {
-        lab.datapath.within_reach(port);
+        lab.datapath.set_reach(port, Reach::Kernel);
     }
     for (from, to, expected) in [(C1, C3, Some(C3)), (C1, C2, None), (C2, C1, None)] {
         let frame = Packet::ethernet(mac(from), mac(to))

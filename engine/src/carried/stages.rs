@@ -40,17 +40,13 @@ impl Datapath {
         });
     }
 
-    /// A port lies where the kernel can carry frames from and to.
-    pub fn within_reach(&mut self, port: PortId) {
-        if let Some(port) = self.port_mut(port) {
-            port.reach = Reach::Kernel;
-        }
-    }
-
-    /// It does not any more.
-    pub fn out_of_reach(&mut self, port: PortId) {
-        if let Some(port) = self.port_mut(port).filter(|p| p.reach == Reach::Kernel) {
-            port.reach = Reach::Engine;
+    /// Notes who can move frames from a port and to it.
+    pub fn set_reach(&mut self, port: PortId, reach: Reach) {
+        let Some(port) = self.port_mut(port) else {
+            return;
+        };
+        let was = core::mem::replace(&mut port.reach, reach);
+        if (was, reach) == (Reach::Kernel, Reach::Engine) {
             self.begin_epoch();
         }
     }

@@ -84,15 +84,8 @@ impl Device {
 
     /// The memory that frames lie in.
     pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
-        let (alone, shared, uplink) = match self {
-            Self::Packet(socket) => (Some(socket.ring_range()), None, None),
-            Self::Shared(rings) => (None, Some(rings.frame_ranges()), None),
-            Self::Uplink(sockets) => (None, None, Some(sockets.frame_ranges())),
-            Self::Tap(tap) => (Some(tap.frame_range()), None, None),
-        };
-        let shared = shared.into_iter().flatten();
-        let several = shared.chain(uplink.into_iter().flatten());
-        alone.into_iter().chain(several)
+        let tap = self.tap().map(Tap::frame_range);
+        self.sockets().map(PacketSocket::ring_range).chain(tap)
     }
 
     /// Sends everything in `queue`.
@@ -111,36 +104,42 @@ impl Device {
         }
     }
 
-    /// Frames lost since the last call because the ring was full. A TAP keeps no such count.
+    /// Frames lost since the last call because a ring was full. A TAP keeps no such count.
     pub(super) fn lost(&self) -> u64 {
-        match self {
-            Self::Packet(socket) => socket.lost(),
-            Self::Shared(rings) => rings.lost(),
-            Self::Uplink(sockets) => sockets.lost(),
-            Self::Tap(_) => 0,
-        }
+        self.sockets().map(PacketSocket::lost).sum()
     }
 
     /// Memory that frames are received in, in bytes.
     pub(super) fn ring_bytes(&self) -> usize {
-        match self {
-            Self::Packet(socket) => socket.ring_bytes(),
-            Self::Shared(rings) => rings.ring_bytes(),
-            Self::Uplink(sockets) => sockets.ring_bytes(),
-            Self::Tap(tap) => tap.buffer_bytes(),
-        }
+        let tap = self.tap().map(Tap::buffer_bytes);
+        self.sockets()
+            .map(PacketSocket::ring_bytes)
+            .chain(tap)
+            .sum()
     }
 
     /// File descriptors to wait for.
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        let tap = self.tap().map(AsRawFd::as_raw_fd);
+        self.sockets().map(AsRawFd::as_raw_fd).chain(tap)
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = &PacketSocket> {
         let (alone, shared, uplink) = match self {
-            Self::Packet(socket) => (Some(socket.as_raw_fd()), None, None),
-            Self::Shared(rings) => (None, Some(rings.raw_fds()), None),
-            Self::Uplink(sockets) => (None, None, Some(sockets.raw_fds())),
-            Self::Tap(tap) => (Some(tap.as_raw_fd()), None, None),
+            Self::Packet(socket) => (Some(socket), None, None),
+            Self::Shared(rings) => (None, Some(rings.sockets()), None),
+            Self::Uplink(sockets) => (None, None, Some(sockets.sockets())),
+            Self::Tap(_) => (None, None, None),
         };
         let shared = shared.into_iter().flatten();
-        let several = shared.chain(uplink.into_iter().flatten());
-        alone.into_iter().chain(several)
+        let uplink = uplink.into_iter().flatten();
+        alone.into_iter().chain(shared).chain(uplink)
+    }
+
+    const fn tap(&self) -> Option<&Tap> {
+        match self {
+            Self::Tap(tap) => Some(tap),
+            _ => None,
+        }
     }
 }

@@ -17,8 +17,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::packet_socket::{
     Binding, PacketSocket, Protocol, Received, RingSize, Unusable, attach_filter, is_shared_out,
@@ -110,11 +109,6 @@ impl SharedRings {
         self.second.iter_mut().for_each(Group::release);
     }
 
-    /// The memory that frames lie in.
-    pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
-        self.groups().flat_map(Group::frame_ranges)
-    }
-
     /// Sends everything in `queue`.
     ///
     /// # Safety
@@ -124,19 +118,9 @@ impl SharedRings {
         unsafe { queue.flush(self.first.large.as_fd()) };
     }
 
-    /// Frames lost since the last call because their ring was full.
-    pub(super) fn lost(&self) -> u64 {
-        self.groups().map(Group::lost).sum()
-    }
-
-    /// Kernel memory of the rings, in bytes.
-    pub(super) fn ring_bytes(&self) -> usize {
-        self.groups().map(Group::ring_bytes).sum()
-    }
-
-    /// To be waited for.
-    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.groups().flat_map(Group::raw_fds)
+    /// All of them.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &PacketSocket> {
+        self.groups().flat_map(Group::rings)
     }
 
     fn groups(&self) -> impl Iterator<Item = &Group> {
@@ -240,26 +224,6 @@ impl Group {
     fn release(&mut self) {
         self.large.release();
         self.small.iter_mut().for_each(PacketSocket::release);
-    }
-
-    /// The memory that frames lie in.
-    fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
-        self.rings().map(PacketSocket::ring_range)
-    }
-
-    /// Frames lost since the last call because their ring was full.
-    fn lost(&self) -> u64 {
-        self.rings().map(PacketSocket::lost).sum()
-    }
-
-    /// Kernel memory of the rings, in bytes.
-    fn ring_bytes(&self) -> usize {
-        self.rings().map(PacketSocket::ring_bytes).sum()
-    }
-
-    /// To be waited for.
-    fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.rings().map(AsRawFd::as_raw_fd)
     }
 
     fn rings(&self) -> impl Iterator<Item = &PacketSocket> {

@@ -9,8 +9,7 @@
 #![allow(unsafe_code, reason = "hands on a promise about ring memory")]
 
 use std::io;
-use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::packet_socket::{
     Binding, PacketSocket, Protocol, Received, RingSize, Unusable, attach_filter,
@@ -87,11 +86,6 @@ impl UplinkSockets {
         self.arp.release();
     }
 
-    /// The memory that frames lie in.
-    pub(super) fn frame_ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
-        self.sockets().map(PacketSocket::ring_range)
-    }
-
     /// Sends everything in `queue`.
     ///
     /// # Safety
@@ -101,22 +95,8 @@ impl UplinkSockets {
         unsafe { queue.flush(self.ipv4.as_fd()) };
     }
 
-    /// Frames lost since the last call because their ring was full.
-    pub(super) fn lost(&self) -> u64 {
-        self.sockets().map(PacketSocket::lost).sum()
-    }
-
-    /// Kernel memory of the rings, in bytes.
-    pub(super) fn ring_bytes(&self) -> usize {
-        self.sockets().map(PacketSocket::ring_bytes).sum()
-    }
-
-    /// To be waited for.
-    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.sockets().map(AsRawFd::as_raw_fd)
-    }
-
-    fn sockets(&self) -> impl Iterator<Item = &PacketSocket> {
+    /// Both of them.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &PacketSocket> {
         [&self.ipv4, &self.arp].into_iter()
     }
 }

@@ -287,7 +287,7 @@ impl Wire {
     }
 
     /// Index of the interface of the sandbox that a port is, if it is one.
-    pub(super) fn shared_ifindex(&self, port: PortId) -> Option<u32> {
+    fn shared_ifindex(&self, port: PortId) -> Option<u32> {
         let place = self.outbox.place(port)?;
         let endpoint = self.endpoints.get(place.socket.0)?.as_ref()?;
         matches!(endpoint.device, Device::Shared(_)).then_some(place.ifindex)

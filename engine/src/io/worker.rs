@@ -27,6 +27,7 @@ use super::packet_socket::{Binding, RingSize};
 use super::shared_rings::Hearing;
 use super::user::{HostSocket, NameServer, Publication, UserUplink};
 use super::wire::{BATCH, Consumer, Outbox, SocketCounters, SocketId, Wire};
+use crate::carried::Reach;
 use crate::{Datapath, PortId, Transmit};
 
 /// How long rings are looked at before sleeping, when traffic is request and response.
@@ -245,10 +246,8 @@ impl Worker {
     /// The kernel reaches a port that lies outside of the sandbox by this interface in it, or by none.
     pub(super) fn reach(&mut self, port: PortId, ifindex: Option<u32>) {
         self.wire.reach(port, ifindex);
-        match ifindex {
-            Some(_) => self.datapath.within_reach(port),
-            None => self.datapath.out_of_reach(port),
-        }
+        let reach = ifindex.map_or(Reach::Engine, |_| Reach::Kernel);
+        self.datapath.set_reach(port, reach);
     }
 
     fn listen(&self, id: SocketId) -> io::Result<SocketId> {

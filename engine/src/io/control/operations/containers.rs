@@ -10,7 +10,6 @@ use pontoon_nat::Owner;
 
 use super::ports::{Claims, Opening, opening};
 use super::{Control, Held, Outcome, Place, broken, ends, random, unexpected, unix_time};
-use crate::carried::Reach;
 use crate::config::{Guarding, PortConfig, PortId};
 use crate::control::Invalid;
 use crate::control::api::{AttachSpec, NetworkMode, RemoveMode, Reply};
@@ -191,9 +190,7 @@ impl Control {
             let named = w.names().join(port, &participant);
             named.map_err(|error| Invalid::new("name", error.to_string()))?;
             opening.carry_out(w)?;
-            if place.reach == Reach::Kernel {
-                w.datapath().within_reach(port);
-            }
+            w.datapath().set_reach(port, place.reach);
             w.connect(port, socket, place.ifindex);
             Ok(())
         })?

@@ -154,9 +154,7 @@ impl Control {
         let (number, mtu) = (network.number, network.mtu);
         self.ask(move |w, _| {
             w.datapath().add_host_port(port, number, mtu)?;
-            if reach == Reach::Kernel {
-                w.datapath().within_reach(port);
-            }
+            w.datapath().set_reach(port, reach);
             w.connect(port, socket, ifindex);
             Ok(())
         })?

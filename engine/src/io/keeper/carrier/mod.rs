@@ -154,17 +154,14 @@ impl Carrier {
         let mut batch = Batch::begin(Family::Netdev);
         batch.owned_table(TABLE);
         for (id, (name, key, data)) in (1..).zip([(BRIDGED, 32, 4), (ROUTED, 36, 32)]) {
-            let size = SIZE;
-            batch.map(
-                TABLE,
-                Map {
-                    name,
-                    key,
-                    data,
-                    size,
-                    id,
-                },
-            );
+            let map = Map {
+                name,
+                key,
+                data,
+                size: SIZE,
+                id,
+            };
+            batch.map(TABLE, map);
         }
         for (chain, rules) in [(CHAIN, rules()), (ARRIVING, arriving())] {
             batch.chain(TABLE, chain, None);

@@ -14,11 +14,13 @@ const NEW_CHAIN: u16 = 10 << 8 | 3;
 const NEW_RULE: u16 = 10 << 8 | 6;
 const NEW_SET: u16 = 10 << 8 | 9;
 const DELETE_CHAIN: u16 = 10 << 8 | 5;
+pub(super) const NEW_ELEMENTS: u16 = 10 << 8 | 12;
+pub(super) const DELETE_ELEMENTS: u16 = 10 << 8 | 14;
 const NLM_F_ACK: u16 = 4;
 
 /// A kernel that answers each batch: it refuses the `nth` message of a kind, when there are so many in it. Says what
 /// kinds it has seen.
-fn kernel(refuses: u16, nth: usize, error: i32) -> (OwnedFd, JoinHandle<Vec<u16>>) {
+pub(super) fn kernel(refuses: u16, nth: usize, error: i32) -> (OwnedFd, JoinHandle<Vec<u16>>) {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,

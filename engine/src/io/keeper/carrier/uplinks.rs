@@ -218,3 +218,6 @@ impl Outside {
         let _ = self.tables.commit(batch);
     }
 }
+
+#[cfg(test)]
+mod tests;
