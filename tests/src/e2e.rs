@@ -26,6 +26,7 @@ pub mod figures;
 mod kernel;
 pub mod names;
 pub mod process;
+pub mod streams;
 mod user;
 
 pub use aftermath::leftovers;

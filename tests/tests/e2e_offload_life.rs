@@ -1,5 +1,8 @@
-//! Carried flows outlive the engine, and end with the keeper.
+//! Carried flows outlive the engine, are not held up by what is changed elsewhere, and end with the keeper.
 
+use std::time::{Duration, Instant};
+
+use pontoon_tests::e2e::streams::Streams;
 use pontoon_tests::e2e::{run_pontoon, sh, wait_for};
 
 pontoon_tests::laboratory_tests! { |lab|
@@ -48,6 +51,27 @@ pontoon_tests::laboratory_tests! { |lab|
             ends_at_once("unpublish c2 8053:53/udp", lambda: flow.client.send(b"late"), "c2", b"late")
             assert flows(":8053") == []
         "#);
+        lab.expect_this_engine();
+    }
+
+    /// Each change leaves everything to the engine for a moment. Whatever is lost then is sent again and gets through.
+    fn no_change_elsewhere_holds_a_stream_up {
+        run_pontoon("publish c3 8080:80");
+        sh("ip netns add n1");
+        let since = Instant::now();
+        let streams = Streams::start(Duration::from_secs(20), &[
+            "bridged:c1:c2:172.18.0.3:7001:7001", "<out:c1:ext:198.51.100.10:7003:7003",
+            "published:ext:c3:192.0.2.1:8080:80",
+        ]);
+        while since.elapsed() < Duration::from_secs(18) {
+            run_pontoon("publish c2 8053:53/udp");
+            lab.attach("n1", 9, "");
+            run_pontoon("detach n1");
+            run_pontoon("unpublish c2 8053:53/udp");
+        }
+        let gap = streams.longest_gap();
+        assert!(gap <= Duration::from_secs(3), "{gap:?}");
+        sh("ip netns del n1");
         lab.expect_this_engine();
     }
 

@@ -6,13 +6,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use pontoon_tests::e2e::process::{descriptors, engine};
+use pontoon_tests::e2e::streams::Streams;
 use pontoon_tests::e2e::{environment, run_pontoon, sh, try_sh, wait_for};
 
 /// An engine that has lived for so long is started again at once.
 const LONG_ENOUGH: Duration = Duration::from_millis(2_100);
 /// No stream may stand still for longer, however busy the machine is. What it takes is measured, not tested.
-const LONGEST_GAP: u64 = 3_000;
-const METER: &str = include_str!("life/meter.py");
+const LONGEST_GAP: Duration = Duration::from_secs(3);
 
 fn keeper() -> u32 {
     let status = run_pontoon("status --json");
@@ -146,15 +146,13 @@ pontoon_tests::laboratory_tests! { |lab|
     fn flt_01_twenty_engines_die_under_load {
         run_pontoon("publish c3 8080:80");
         run_pontoon("publish c2 8090:90");
-        fs::write("/run/meter.py", METER).expect("a writable /run");
         let _web = lab.serve("c2", "socat -T5 TCP-LISTEN:90,fork,reuseaddr,backlog=100 OPEN:/etc/hostname,rdonly", 90);
         let (namespaces, fds) = namespaces_and_descriptors();
         let own = descriptors(engine());
-        let meter = std::thread::spawn(|| {
-            sh("/usr/bin/python3 /run/meter.py 46 bridged:c1:c2:172.18.0.3:7001:7001 \
-                dev:c1:ext:198.51.100.10:7002:7002 '<back:c1:ext:198.51.100.10:7003:7003' \
-                published:ext:c3:192.0.2.1:8080:80")
-        });
+        let streams = Streams::start(Duration::from_secs(46), &[
+            "bridged:c1:c2:172.18.0.3:7001:7001", "dev:c1:ext:198.51.100.10:7002:7002",
+            "<back:c1:ext:198.51.100.10:7003:7003", "published:ext:c3:192.0.2.1:8080:80",
+        ]);
         for _ in 0..20 {
             sleep(LONG_ENOUGH);
             kill_engine();
@@ -162,12 +160,8 @@ pontoon_tests::laboratory_tests! { |lab|
             let asked = "socat -u -T20 TCP:192.0.2.1:8090,connect-timeout=20 STDOUT";
             assert_eq!(lab.run("ext", asked), sh("cat /etc/hostname"));
         }
-        let told = meter.join().expect("no stream was lost");
-        println!("{told}");
-        let gaps = told.lines().filter_map(|line| line.split(" gap ").nth(1)?.split(' ').next());
-        let gaps: Vec<u64> = gaps.map(|gap| gap.parse().expect("a number")).collect();
-        assert_eq!(gaps.len(), 4, "{told}");
-        assert!(gaps.iter().all(|gap| *gap <= LONGEST_GAP), "{told}");
+        let gap = streams.longest_gap();
+        assert!(gap <= LONGEST_GAP, "{gap:?}");
         let status = run_pontoon("status --json");
         assert!(status.contains("\"restarts\": 20") || status.contains("\"restarts\":20"), "{status}");
         wait_for(|| namespaces_and_descriptors() == (namespaces, fds), "namespaces and the keeper's descriptors as before");
