@@ -82,20 +82,21 @@ pub struct PortCounters {
 }
 
 impl PortCounters {
-    /// So many datagrams were carried by the kernel, from the port or to it.
-    pub(crate) const fn carried(&mut self, sent: bool, packets: u64, bytes: u64) {
-        /// Bytes of an Ethernet header.
-        const ETHERNET: u64 = 14;
-        let bytes = bytes + packets * ETHERNET;
-        if sent {
-            self.rx_frames += packets;
-            self.rx_bytes += bytes;
-        } else {
-            self.tx_frames += packets;
-            self.tx_bytes += bytes;
-        }
+    /// The kernel has carried so many datagrams that came from the port, of so many bytes.
+    pub(crate) const fn carried_from(&mut self, packets: u64, bytes: u64) {
+        self.rx_frames += packets;
+        self.rx_bytes += bytes + packets * ETHERNET;
+    }
+
+    /// The kernel has carried so many datagrams to the port, of so many bytes.
+    pub(crate) const fn carried_to(&mut self, packets: u64, bytes: u64) {
+        self.tx_frames += packets;
+        self.tx_bytes += bytes + packets * ETHERNET;
     }
 }
+
+/// Bytes of an Ethernet header.
+const ETHERNET: u64 = 14;
 
 /// Counters of the whole datapath.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -102,14 +102,16 @@ impl Switch {
         self.fdb.unplug(id);
     }
 
-    /// Notes a change of a port's link.
-    pub fn set_link(&mut self, id: PortId, link: LinkState) {
-        if let Ok(at) = self.position(id) {
-            self.members[at].link = link;
-        }
+    /// Notes how a port's link stands. Says whether it stood otherwise.
+    pub fn set_link(&mut self, id: PortId, link: LinkState) -> bool {
+        let Ok(at) = self.position(id) else {
+            return false;
+        };
+        let before = core::mem::replace(&mut self.members[at].link, link);
         if link == LinkState::Down {
             self.fdb.flush_learned(id);
         }
+        before != link
     }
 
     /// Learns where a frame came from and decides where it goes.

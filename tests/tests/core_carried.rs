@@ -415,9 +415,12 @@ fn whoever_changes_a_rule_or_a_port_has_everything_left() {
         ("publish", |lab| {
             lab.publish_tcp(9000, C2, 80);
         }),
-        ("mtu", |lab| lab.datapath.set_mtu(C3, 1400).unwrap()),
-        ("link", |lab| {
-            lab.datapath.set_link(C3, LinkState::Down).unwrap()
+        ("mtu of an uplink", |lab| {
+            lab.datapath.set_mtu(UP, 1400).unwrap();
+            lab.datapath.set_mtu(UP, 1500).unwrap();
+        }),
+        ("link of an uplink", |lab| {
+            lab.datapath.set_link(UP, LinkState::Up).unwrap()
         }),
         ("port", |lab| lab.datapath.remove_port(C3).unwrap()),
         ("reach", |lab| lab.datapath.set_reach(C3, Reach::Engine)),
@@ -433,6 +436,72 @@ fn whoever_changes_a_rule_or_a_port_has_everything_left() {
         assert_eq!(offloaded(&geared), [false]);
         carried_query(&mut geared);
     }
+}
+
+/// What a container's owner may do to its interface, as often as he likes.
+#[test]
+fn whose_link_comes_and_goes_has_only_what_is_his_left() {
+    let flap = |geared: &mut Geared, port| {
+        let datapath = &mut geared.lab.datapath;
+        for state in [LinkState::Down, LinkState::Up] {
+            datapath.set_link(port, state).unwrap();
+            datapath.set_mtu(port, 1500).unwrap();
+        }
+        for mtu in [1400, 1500] {
+            datapath.set_mtu(port, mtu).unwrap();
+        }
+        geared.settle();
+    };
+    let mut geared = geared();
+    carried_query(&mut geared);
+    for (from, to) in [(C1, C2), (C2, C1), (C1, C3), (C3, C2)] {
+        load(&mut geared, from, &between(from, to).udp(5000, 53));
+    }
+    assert_eq!(geared.kernel.len(), 6);
+    for _ in 0..50 {
+        flap(&mut geared, C3);
+        assert_eq!(geared.kernel.len(), 4, "others' stay");
+    }
+    assert_eq!(geared.lab.counter("carried.flushed"), 0);
+    flap(&mut geared, C1);
+    assert!(geared.kernel.is_empty());
+    assert_eq!(offloaded(&geared), [false]);
+    assert_eq!(geared.lab.counter("carried.flushed"), 0);
+}
+
+/// How a port stands is told again and again; only what is new of it ends anything.
+#[test]
+fn a_port_that_stands_as_it_stood_has_nothing_left() {
+    let mut geared = geared();
+    carried_query(&mut geared);
+    for port in [C1, C2, C3] {
+        let datapath = &mut geared.lab.datapath;
+        datapath.set_link(port, LinkState::Up).unwrap();
+        datapath.set_mtu(port, 1500).unwrap();
+    }
+    geared.lab.datapath.set_mtu(UP, 1500).unwrap();
+    geared.settle();
+    assert_eq!(geared.kernel.len(), 2);
+    geared.lab.datapath.set_link(C1, LinkState::Down).unwrap();
+    geared.settle();
+    assert!(geared.kernel.is_empty());
+}
+
+/// What was learned behind a link that goes down is forgotten, and what was sent there is flooded.
+#[test]
+fn what_goes_to_an_address_that_its_link_took_along_is_left() {
+    let mut geared = geared();
+    replug(&mut geared, C1, Guarding::Off);
+    let second = MacAddr([2, 0, 0, 0, 7, 7]);
+    let packet = Packet::ethernet(second, mac(C2)).ipv4(addr(C1), addr(C2));
+    load(&mut geared, C1, &packet.udp(5000, 53));
+    let frame = to(second);
+    (0..ENOUGH).for_each(|_| drop(geared.send(C2, &frame)));
+    assert_eq!(geared.kernel.len(), 2);
+    geared.lab.datapath.set_link(C1, LinkState::Down).unwrap();
+    geared.settle();
+    assert!(geared.kernel.is_empty());
+    assert_eq!(geared.send(C2, &frame)[0].port, C3, "it is flooded");
 }
 
 #[test]

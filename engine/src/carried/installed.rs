@@ -11,13 +11,15 @@ use pontoon_packet::{MacAddr, Timestamp};
 use super::{Flow, Seen};
 use crate::config::PortId;
 
-/// Something that frames may change and that a flow depends on.
+/// Something that a container may change and that a flow depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dependence {
     /// Where a hardware address is: the sender's, or that of who gets the frames.
     Place(MacAddr),
     /// Which hardware address a next hop has.
     Hop(IpAddr),
+    /// Whether frames pass by a port and how long they may be: by which they come, or leave.
+    Port(PortId),
 }
 
 /// A flow that is carried.
@@ -49,7 +51,9 @@ impl Flow {
     fn dependences(&self) -> impl Iterator<Item = Dependence> + use<> {
         let to = self.then.rewritten.map_or(self.seen.dst_mac, |r| r.dst_mac);
         let places = [self.seen.src_mac, to].map(Dependence::Place);
-        places.into_iter().chain(self.next_hop.map(Dependence::Hop))
+        let ports = [self.seen.ingress, self.then.egress].map(Dependence::Port);
+        let hop = self.next_hop.map(Dependence::Hop);
+        places.into_iter().chain(ports).chain(hop)
     }
 
     pub(super) fn depends_on(&self, what: Dependence) -> bool {

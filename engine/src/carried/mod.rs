@@ -7,12 +7,12 @@
 //! depended on. A flow that is met [`LOOKS`] times within [`WINDOW`] is worth carrying. The [`Planner`] gives that back as a
 //! value ([`Change::Carry`]); the shell puts it into the kernel's maps, and reports what they have counted.
 //!
-//! What is compiled holds in one *epoch*, as in the flow cache: when somebody changes a rule, a port or a network,
-//! everything is left to the engine again ([`Change::LeaveAll`]), and what is still worth it is carried again after the
-//! next looks. What frames change, so that any container could, ends only what depends on it ([`Dependence`]): flows
+//! What is compiled holds in one *epoch*, as in the flow cache: when somebody changes a rule, an uplink or a
+//! network, everything is left to the engine again ([`Change::LeaveAll`]), and what is still worth it is carried again
+//! after the next looks. What any container could change ends only what depends on it ([`Dependence`]): flows
 //! from and to a hardware address that moves or is forgotten, flows whose next hop has another one or does not
-//! answer. A flow of the connection table is left when its connection is no longer established in both directions, or
-//! ends: the table notes which ([`Nat::released`](pontoon_nat::Nat::released)), whatever the cause.
+//! answer, flows by a port whose link goes or comes. A flow of the connection table is left when its connection ends, or
+//! a segment comes that finishes or resets it: the table notes which ([`Nat::released`](pontoon_nat::Nat::released)), whatever the cause.
 //!
 //! What the kernel counts is credited to connection and ports, and is a sign of life for what frames would have kept
 //! alive: connection, sender's place, next hop.

@@ -125,10 +125,11 @@ impl Datapath {
         if let Some((id, direction)) = flow.connection {
             self.nat.credit(now, id, direction, packets, bytes);
         }
-        for (id, sent) in [(flow.seen.ingress, true), (flow.then.egress, false)] {
-            if let Some(port) = self.port_mut(id) {
-                port.counters.carried(sent, packets, bytes);
-            }
+        if let Some(port) = self.port_mut(flow.seen.ingress) {
+            port.counters.carried_from(packets, bytes);
+        }
+        if let Some(port) = self.port_mut(flow.then.egress) {
+            port.counters.carried_to(packets, bytes);
         }
         let role = |port: Option<&mut Port>| port.map(|port| port.role);
         if let Some(Role::Member(id)) = role(self.port_mut(flow.seen.ingress))
@@ -201,6 +202,12 @@ impl Datapath {
     pub(crate) fn lose_hop(&mut self, addr: IpAddr) {
         self.cache.bump_epoch();
         self.leave_dependent(Dependence::Hop(addr));
+    }
+
+    /// A port's link or what it takes is not as it was.
+    pub(crate) fn lose_port(&mut self, port: PortId) {
+        self.cache.bump_epoch();
+        self.leave_dependent(Dependence::Port(port));
     }
 
     /// Leaves flows that depend on something to the engine.

@@ -90,8 +90,10 @@ impl Datapath {
         let role = self.port_mut(id).ok_or(ConfigError::NoSuchPort(id))?.role;
         match role {
             Role::Member(network) => {
-                if let Some(network) = self.networks.get_mut(&network) {
-                    network.switch.set_link(id, state);
+                if let Some(network) = self.networks.get_mut(&network)
+                    && network.switch.set_link(id, state)
+                {
+                    self.lose_port(id);
                 }
             }
             Role::Uplink(uplink) => {
@@ -100,10 +102,10 @@ impl Datapath {
                 {
                     uplink.neighbours.flush();
                 }
+                self.begin_epoch();
             }
             Role::User => {}
         }
-        self.begin_epoch();
         Ok(())
     }
 
@@ -112,8 +114,14 @@ impl Datapath {
     /// # Errors
     /// The port is not there.
     pub fn set_mtu(&mut self, id: PortId, mtu: u16) -> Result<(), ConfigError> {
-        self.port_mut(id).ok_or(ConfigError::NoSuchPort(id))?.mtu = mtu;
-        self.begin_epoch();
+        let port = self.port_mut(id).ok_or(ConfigError::NoSuchPort(id))?;
+        let before = core::mem::replace(&mut port.mtu, mtu);
+        match port.role {
+            _ if before == mtu => {}
+            // A member's may be changed from within its container, when that has rights where the other end is.
+            Role::Member(_) => self.lose_port(id),
+            Role::Uplink(_) | Role::User => self.begin_epoch(),
+        }
         Ok(())
     }
 
