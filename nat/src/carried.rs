@@ -84,14 +84,24 @@ impl Nat {
         let (Some(connection), L4::Tcp(header)) = (self.table.get_mut(id), ip.l4) else {
             return false;
         };
+        let closes = header.flags & (FIN | RST) != 0;
+        let goes_on = !closes && header.flags & SYN == 0;
+        if connection.followed == Followed::Unconfirmed {
+            if goes_on && direction == Direction::Original {
+                connection.followed = Followed::Closely;
+            }
+            return false;
+        }
         connection.tcp = Tracker::in_the_middle(connection.tcp.state);
         let was = connection.followed;
-        let closes = header.flags & (FIN | RST) != 0;
         if was == Followed::Elsewhere && closes {
             connection.followed = Followed::Closely;
             self.table.released.push(id);
-        } else if was == Followed::InDoubt(direction) && !closes && header.flags & SYN == 0 {
-            connection.followed = Followed::Closely;
+        } else if was == Followed::InDoubt(direction) && goes_on {
+            connection.followed = match direction {
+                Direction::Original => Followed::Closely,
+                Direction::Reply => Followed::Unconfirmed,
+            };
         }
         let reset = header.flags & RST != 0;
         if reset {

@@ -239,8 +239,35 @@ fn a_reset_puts_it_in_doubt_until_both_sides_are_heard_again() {
         "its sender knows nothing of it"
     );
     world.pass(3, &back(2000, ACK, 501, 101)).unwrap();
+    assert!(
+        !world.nat.may_be_carried(id),
+        "who got it may have ended it"
+    );
+    assert_eq!(world.only_flow(3).expires_in, UNANSWERED);
+    world.pass(3, &out(2000, ACK, 101, 501)).unwrap();
     assert!(world.nat.may_be_carried(id), "the reset was forged");
     assert_eq!(world.only_flow(3).expires_in, ESTABLISHED);
+}
+
+/// Whichever side it is that is said to have reset the connection.
+#[test]
+fn one_side_alone_does_not_end_the_doubt() {
+    let segments = [
+        (out(2000, RST, 77, 0), out(2000, ACK, 101, 501)),
+        (back(2000, RST, 77, 0), back(2000, ACK, 501, 101)),
+    ];
+    for (way, (reset, sender)) in segments.iter().enumerate() {
+        let (mut world, id) = carried(1, 2000);
+        world.pass(2, reset).unwrap();
+        for _ in 0..10 {
+            world.pass(2, sender).unwrap();
+            assert!(!world.nat.may_be_carried(id));
+            assert_eq!(world.only_flow(2).expires_in, UNANSWERED);
+        }
+        world.pass(3, &segments[1 - way].1).unwrap();
+        assert!(world.nat.may_be_carried(id));
+        assert_eq!(world.only_flow(3).expires_in, ESTABLISHED);
+    }
 }
 
 #[test]
@@ -271,6 +298,9 @@ fn after_a_reset_a_connection_between_the_same_ends_can_begin() {
             .unwrap();
         world
             .pass(3, &back(2000, ACK, server + 1, client + 1))
+            .unwrap();
+        world
+            .pass(3, &out(2000, ACK, client + 1, server + 1))
             .unwrap();
         assert!(world.nat.may_be_carried(id));
     }

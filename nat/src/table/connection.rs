@@ -61,6 +61,9 @@ pub(crate) enum Followed {
     /// Everything since a reset that could not be held against a window; who is said to have sent it has not spoken
     /// again.
     InDoubt(Direction),
+    /// The same: who answers has reset it and has spoken again, and the side that began has not since. Of who
+    /// answers, [`Connection::replied`] says it.
+    Unconfirmed,
 }
 
 /// What the table holds of a connection.
@@ -162,7 +165,7 @@ impl Connection {
 
     /// A reset has come that may be true.
     pub(crate) const fn is_in_doubt(&self) -> bool {
-        matches!(self.followed, Followed::InDoubt(_))
+        matches!(self.followed, Followed::InDoubt(_) | Followed::Unconfirmed)
     }
 
     pub(super) fn is_half_open(&self) -> bool {
