@@ -58,12 +58,13 @@ pub enum Mistake {
 }
 
 impl Kernel {
-    /// Does what it is told, as the keeper does.
+    /// Does what it is told, as the keeper does. Gives back what was counted of the flows that it leaves.
     ///
     /// # Panics
     /// What is to be left is not carried, or what is to be carried is.
-    pub fn obey(&mut self, orders: &Orders) {
+    pub fn obey(&mut self, orders: &Orders) -> Vec<Counted> {
         self.obeyed = orders.number;
+        let before = self.counted();
         let is = |mistake| self.mistake == Some(mistake);
         let (keep_all, keep) = (is(Mistake::KeepAll), is(Mistake::Keep));
         for change in &orders.changes {
@@ -85,6 +86,8 @@ impl Kernel {
                 }
             }
         }
+        let gone = |counted: &Counted| !self.elements.contains_key(&counted.seen);
+        before.into_iter().filter(gone).collect()
     }
 
     /// How many flows are carried.
@@ -301,7 +304,10 @@ impl Geared {
     pub fn settle(&mut self) {
         let orders = self.lab.datapath.carriage();
         if !orders.changes.is_empty() {
-            self.kernel.obey(&orders);
+            let ended = self.kernel.obey(&orders);
+            let datapath = &mut self.lab.datapath;
+            datapath.carried_to_the_end(self.lab.now, &ended);
+            datapath.carriage_settled(orders.number);
         }
     }
 
@@ -310,6 +316,7 @@ impl Geared {
         let counted = self.kernel.counted();
         let (now, obeyed) = (self.lab.now, self.kernel.obeyed);
         self.lab.datapath.carried(now, obeyed, &counted);
+        self.lab.datapath.leave_silent(now);
         self.settle();
     }
 

@@ -5,7 +5,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use pontoon_engine::carried::{EVERY, LOOKS, Reach};
+use pontoon_engine::carried::{EVERY, LOOKS, Reach, SILENCE};
 use pontoon_engine::config::{Guarding, PortConfig, PortId};
 use pontoon_nat::Limits;
 use pontoon_packet::build::Packet;
@@ -532,6 +532,29 @@ fn answer_of_router(geared: &mut Geared, frame: &[u8]) {
     assert_eq!(request.target_ip, ROUTER);
     let reply = arp::frame(request.sender_mac, &request.answered_by(ROUTER_MAC));
     geared.send(UP, &reply);
+}
+
+/// A report comes in pieces.
+#[test]
+fn nothing_is_silent_before_all_of_a_report_was_read() {
+    let mut geared = geared();
+    for to in [C2, C3] {
+        let packet = between(C1, to).udp(5000, 53);
+        load(&mut geared, C1, &packet);
+        geared.send(C1, &packet.build());
+    }
+    geared.lab.now = geared.lab.now + SILENCE + Duration::from_secs(1);
+    let (now, obeyed) = (geared.lab.now, geared.kernel.obeyed);
+    for piece in geared.kernel.counted().chunks(1) {
+        geared.lab.datapath.carried(now, obeyed, piece);
+        geared.settle();
+        assert_eq!(geared.kernel.len(), 2);
+    }
+    geared.lab.datapath.leave_silent(now);
+    geared.settle();
+    assert_eq!(geared.kernel.len(), 2);
+    geared.pass(SILENCE + Duration::from_secs(1));
+    assert!(geared.kernel.is_empty());
 }
 
 /// As the engine alone would: it asks the router after a while, and again, and gives up.

@@ -90,12 +90,18 @@ impl Datapath {
         let Some(carrying) = &mut self.carrying else {
             return;
         };
-        let credits = carrying.planner.counted(now, orders, counted);
-        let silent = carrying.planner.leave_silent(now);
-        for credit in &credits {
-            self.credit(now, credit);
+        for credit in carrying.planner.counted(now, orders, counted) {
+            self.credit(now, &credit);
         }
-        self.take_back(silent);
+    }
+
+    /// Leaves flows to the engine of which nothing has been counted for too long. Looks at all of them: once in a report,
+    /// when everything that it says was taken note of.
+    pub fn leave_silent(&mut self, now: Timestamp) {
+        if let Some(carrying) = &mut self.carrying {
+            let silent = carrying.planner.leave_silent(now);
+            self.take_back(silent);
+        }
     }
 
     /// Takes note of what the kernel had counted in all of flows that it carries no more.

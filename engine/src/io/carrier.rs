@@ -112,8 +112,11 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if next.is_some_and(|at| at <= Instant::now()) {
-            let carries = report(keeper, worker, obeyed);
-            next = carries.then(|| Instant::now() + READ_EVERY);
+            report(keeper, worker, obeyed);
+            let carries = worker.call(|w, _| w.datapath().carries());
+            next = carries
+                .unwrap_or(false)
+                .then(|| Instant::now() + READ_EVERY);
         }
     }
 }
@@ -154,20 +157,23 @@ fn obey(keeper: &KeeperLink, worker: &WorkerHandle, order: &Order) {
     }
 }
 
-/// Says whether anything is carried, as far as the planner knows.
-fn report(keeper: &KeeperLink, worker: &WorkerHandle, obeyed: u64) -> bool {
+/// Reports what was carried since the last time; what cannot be read now is read the next time.
+fn report(keeper: &KeeperLink, worker: &WorkerHandle, obeyed: u64) {
     for page in 0.. {
         let reply = keeper.request(RequestBody::Carrier(CarrierRequest::Read { page }), &[]);
-        // What cannot be read now is read the next time.
         let Ok((ReplyBody::Carried { carried, more }, _)) = reply else {
-            break;
+            return;
         };
         let noted = worker.call(move |w, now| w.carried(now, obeyed, &carried));
-        if noted.is_err() || !more {
+        if noted.is_err() {
+            return;
+        }
+        if !more {
             break;
         }
     }
-    worker.call(|w, _| w.datapath().carries()).unwrap_or(false)
+    // Whoever does not answer is asked again in a second.
+    let _ = worker.call(|w, now| w.datapath().leave_silent(now));
 }
 
 /// What the kernel has counted, in terms of ports.
