@@ -144,6 +144,11 @@ impl Installed {
         self.departed.insert(entry.flow.seen, (entry, orders));
     }
 
+    /// The flow was taken out, and nobody has told what the kernel had counted in all.
+    pub(super) fn departs(&self, seen: &Seen) -> bool {
+        self.departed.contains_key(seen)
+    }
+
     /// One that was counted for the last time.
     pub(super) fn departed(&mut self, seen: &Seen) -> Option<Entry> {
         self.departed.remove(seen).map(|(entry, _)| entry)

@@ -109,8 +109,8 @@ impl Planner {
 
     /// A frame of a flow has been looked at. Says when the flow is carried from now on.
     pub fn meet(&mut self, now: Timestamp, flow: Flow) -> Option<Begun> {
-        if self.carried.contains(&flow.seen) {
-            // Came before the kernel knew, or is one that it leaves to the engine.
+        if self.carried.contains(&flow.seen) || self.carried.departs(&flow.seen) {
+            // Came before the kernel knew, or is one that it leaves to the engine; or its end was not told yet.
             return None;
         }
         let place = self.hasher.hash_one(flow.seen) as usize % CANDIDATES;

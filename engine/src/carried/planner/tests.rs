@@ -182,7 +182,7 @@ fn a_new_epoch_leaves_everything_and_what_was_to_be_carried() {
     looked_at(&mut planner, LOOKS - 1, flow(3));
     planner.leave_all();
     planner.meet(at(0), flow(3));
-    assert_eq!(changes(&mut planner), [Change::LeaveAll]);
+    assert_eq!(settle(&mut planner), [Change::LeaveAll]);
     assert!(planner.is_empty());
     carried(&mut planner, flow(1));
 }
@@ -332,6 +332,7 @@ fn what_was_counted_before_a_flow_was_carried_again_is_not_credited_to_it() {
     carried(&mut planner, flow);
     let (early, _) = planner.changes();
     planner.leave(id(7));
+    settle(&mut planner);
     carried(&mut planner, flow);
     let (late, _) = planner.changes();
 
@@ -356,6 +357,37 @@ fn what_the_kernel_refuses_is_met_as_if_for_the_first_time() {
     assert_eq!(planner.refused(orders, &[back.seen, back.seen]), [id(7)]);
     assert_eq!(changes(&mut planner), []);
     carried(&mut planner, there);
+}
+
+/// The kernel obeys.
+fn settle(planner: &mut Planner) -> Vec<Change> {
+    let (orders, changes) = planner.changes();
+    planner.settled(orders);
+    changes
+}
+
+/// Its counts would be taken for those of the flow that is carried anew, or the other way round.
+#[test]
+fn what_is_left_is_not_carried_again_before_its_end_was_told() {
+    let mut planner = planner();
+    let flow = of_connection(1, 7, Direction::Original);
+    carried(&mut planner, flow);
+    assert_eq!(report(&mut planner, 1000, flow, 10), [(10, 1000)]);
+    for (all, credited) in [(17, vec![(7, 700)]), (3, vec![(3, 300)])] {
+        planner.leave(id(7));
+        assert_eq!(changes(&mut planner), [Change::Leave(flow.seen)]);
+        looked_at(&mut planner, 2 * LOOKS, flow);
+        assert_eq!(changes(&mut planner), []);
+        assert_eq!(last_report(&mut planner, flow, all), credited);
+        carried(&mut planner, flow);
+    }
+    planner.leave_all();
+    changes(&mut planner);
+    looked_at(&mut planner, 2 * LOOKS, flow);
+    assert!(planner.is_empty());
+    let (orders, _) = planner.changes();
+    planner.settled(orders);
+    carried(&mut planner, flow);
 }
 
 /// What the kernel had counted in all when it left the flow. Gives back what is credited.
