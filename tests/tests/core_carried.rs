@@ -5,7 +5,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use pontoon_engine::carried::{EVERY, LOOKS, Reach, SILENCE};
+use pontoon_engine::carried::{Change, EVERY, LOOKS, Reach, SILENCE};
 use pontoon_engine::config::{Guarding, PortConfig, PortId};
 use pontoon_nat::Limits;
 use pontoon_packet::build::Packet;
@@ -467,6 +467,34 @@ fn whose_link_comes_and_goes_has_only_what_is_his_left() {
     assert!(geared.kernel.is_empty());
     assert_eq!(offloaded(&geared), [false]);
     assert_eq!(geared.lab.counter("carried.flushed"), 0);
+}
+
+/// However much changes meanwhile, it waits for no more than one.
+#[test]
+fn what_changes_while_orders_are_obeyed_becomes_one() {
+    let mut geared = geared();
+    let load = |geared: &mut Geared, from, to| {
+        let frame = between(from, to).udp(5000, 53).build();
+        (0..ENOUGH).for_each(|_| drop(geared.lab.send(from, &frame)));
+    };
+    load(&mut geared, C1, C2);
+    let first = geared.lab.datapath.carriage();
+    let [Change::Carry(seen, _)] = first.changes[..] else {
+        panic!("{first:?}");
+    };
+    load(&mut geared, C1, C3);
+    load(&mut geared, C2, C3);
+    geared.lab.datapath.set_link(C1, LinkState::Down).unwrap();
+    assert_eq!(geared.lab.datapath.carriage().changes, []);
+
+    geared.lab.datapath.carriage_settled(first.number);
+    let second = geared.lab.datapath.carriage();
+    let [Change::Leave(left), Change::Carry(begun, _)] = second.changes[..] else {
+        panic!("{second:?}");
+    };
+    assert_eq!((left, begun.ingress), (seen, C2));
+    assert_eq!(second.number, first.number + 1);
+    assert_eq!(geared.lab.datapath.carriage().changes, []);
 }
 
 /// How a port stands is told again and again; only what is new of it ends anything.

@@ -61,8 +61,9 @@ fn carried(lab: &mut Lab, port: PortId, frame: &[u8]) -> Option<PortId> {
     for _ in 0..=EVERY * u32::from(LOOKS) {
         assert_eq!(lab.send(port, frame).len(), 1, "it goes on either way");
     }
-    let changes = lab.datapath.carriage().changes;
-    changes.iter().find_map(|change| match change {
+    let orders = lab.datapath.carriage();
+    lab.datapath.carriage_settled(orders.number);
+    orders.changes.iter().find_map(|change| match change {
         Change::Carry(_, then) => Some(then.egress),
         Change::Leave(_) | Change::LeaveAll => None,
     })

@@ -28,6 +28,7 @@ pub(super) struct Entry {
     pub(super) flow: Flow,
     /// Number of the orders by which it is installed.
     pub(super) orders: u64,
+    pub(super) since: Timestamp,
     /// As the kernel has counted.
     pub(super) packets: u64,
     pub(super) bytes: u64,
@@ -40,6 +41,7 @@ impl Entry {
         Self {
             flow,
             orders,
+            since: now,
             packets: 0,
             bytes: 0,
             moved: now,

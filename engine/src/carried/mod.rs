@@ -23,9 +23,11 @@
 //!
 //! Caps: [`CANDIDATES`] flows are watched, one for each place that its hash leads to; the last one to come has it. [`CARRIED`]
 //! flows are carried at most, and [`OF_A_PORT`] of those that come by one port; a silent one is left after [`SILENCE`]. When
-//! there is no room, the port with most flows gives one up for a port with fewer.
+//! there is no room, the port with most flows gives one up for a port with fewer. One [`Orders`] is under way at a time: what
+//! changes while the kernel obeys becomes the next. A direction of a connection changes its form once in [`STEADY`].
 
 mod installed;
+mod pending;
 mod planner;
 mod stages;
 
@@ -53,6 +55,10 @@ pub const CANDIDATES: usize = 1024;
 pub const OF_A_PORT: u32 = 16_384;
 /// How long a flow that carries nothing is kept.
 pub const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a direction of a connection that is carried is not carried in another form instead, by another port or with
+/// another time to live.
+pub const STEADY: Duration = Duration::from_secs(1);
 
 /// Who can move frames to a port and from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +154,6 @@ pub struct Orders {
     pub plan: u64,
     /// Number of these orders.
     pub number: u64,
-    /// In this order; no flow is left that is carried before in the same orders.
+    /// In this order, each flow once.
     pub changes: Vec<Change>,
 }

@@ -70,10 +70,13 @@ impl Datapath {
         self.carrying.as_ref().map_or(0, |carrying| carrying.plan)
     }
 
-    /// What is to be done for that, since the last call.
+    /// What is to be done for that, since the last call; nothing before that is settled
+    /// ([`carriage_settled`](Self::carriage_settled)), so that what changes meanwhile becomes one.
     pub fn carriage(&mut self) -> Orders {
         self.leave_released();
-        let given = self.carrying.as_mut().map(|carrying| {
+        let carrying = self.carrying.as_mut();
+        let settled = carrying.filter(|carrying| carrying.planner.is_settled());
+        let given = settled.map(|carrying| {
             let (number, changes) = carrying.planner.changes();
             Orders {
                 plan: carrying.plan,
@@ -114,7 +117,7 @@ impl Datapath {
         }
     }
 
-    /// All of that was told of what the orders of that number leave.
+    /// The orders of that number were obeyed, and all that was counted of what they leave was told.
     pub fn carriage_settled(&mut self, orders: u64) {
         if let Some(carrying) = &mut self.carrying {
             carrying.planner.settled(orders);

@@ -1,13 +1,14 @@
 //! Between the planner and the keeper: has the kernel carry flows, and reports what it has carried.
 //!
-//! A thread of its own: the worker hands over what is to be done and goes on. What one plan says is void once
+//! A thread of its own: the worker hands over what is to be done and goes on. It has more done once that is obeyed
+//! ([`settle`]), so that nothing waits behind more than one order. What one plan says is void once
 //! another has left everything to the engine; the plans are numbered, and the keeper turns down what is
 //! late.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::keeper::KeeperLink;
 use super::keeper::carrier as kernel;
@@ -43,7 +44,7 @@ impl Carrier {
     /// # Errors
     /// No thread can be made.
     pub(super) fn start(keeper: KeeperLink, worker: WorkerHandle) -> std::io::Result<Self> {
-        let (orders, taken) = unbounded();
+        let (orders, taken) = bounded(1);
         thread::Builder::new()
             .name("pontoon-carrier".to_owned())
             .spawn(move || serve(&keeper, &worker, &taken))?;
@@ -64,7 +65,7 @@ impl Carrier {
             .into_iter()
             .filter_map(|c| order.add(c, wire));
         let refused = refused.collect();
-        // The thread ends with the process.
+        // The thread ends with the process, and has taken the one before: that was obeyed.
         let _ = self.0.send(order);
         refused
     }
@@ -99,30 +100,34 @@ fn serve(keeper: &KeeperLink, worker: &WorkerHandle, orders: &Receiver<Order>) {
         };
         match order {
             Ok(order) => {
-                if !order.carry.is_empty() {
-                    next.get_or_insert_with(|| Instant::now() + READ_EVERY);
-                }
                 obeyed = order.number;
                 obey(keeper, worker, &order);
-                if order.leave_all || !order.leave.is_empty() {
-                    report_ended(keeper, worker, obeyed);
-                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if next.is_some_and(|at| at <= Instant::now()) {
+        let carries = settle(worker, obeyed);
+        let due = next.is_some_and(|at| at <= Instant::now());
+        if due {
             report(keeper, worker, obeyed);
-            let carries = worker.call(|w, _| w.datapath().carries());
-            next = carries
-                .unwrap_or(false)
-                .then(|| Instant::now() + READ_EVERY);
         }
+        let later = || Instant::now() + READ_EVERY;
+        next = carries.then(|| next.filter(|_| !due).unwrap_or_else(later));
     }
 }
 
+/// Has the worker give its next orders. Says whether it has anything carried; if it does not answer it is told
+/// again, as if it had.
+fn settle(worker: &WorkerHandle, obeyed: u64) -> bool {
+    let carries = worker.call(move |w, _| {
+        w.datapath().carriage_settled(obeyed);
+        w.datapath().carries()
+    });
+    carries.unwrap_or(true)
+}
+
 /// Reports what was carried of flows that an order has left.
-fn report_ended(keeper: &KeeperLink, worker: &WorkerHandle, obeyed: u64) {
+fn report_ended(keeper: &KeeperLink, worker: &WorkerHandle) {
     loop {
         let reply = keeper.request(RequestBody::Carrier(CarrierRequest::Ended), &[]);
         let Ok((ReplyBody::Carried { carried, more }, _)) = reply else {
@@ -133,7 +138,6 @@ fn report_ended(keeper: &KeeperLink, worker: &WorkerHandle, obeyed: u64) {
             break;
         }
     }
-    let _ = worker.call(move |w, _| w.datapath().carriage_settled(obeyed));
 }
 
 /// An order that is refused was late, or the interface is gone: the engine does the work.
@@ -154,6 +158,9 @@ fn obey(keeper: &KeeperLink, worker: &WorkerHandle, order: &Order) {
             let refused: Vec<_> = some.iter().map(|(seen, ..)| *seen).collect();
             let _ = worker.call(move |w, _| w.datapath().not_carried(number, &refused));
         }
+    }
+    if order.leave_all || !order.leave.is_empty() {
+        report_ended(keeper, worker);
     }
 }
 

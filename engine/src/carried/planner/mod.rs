@@ -5,7 +5,8 @@ use pontoon_nat::{ConnId, Direction};
 use pontoon_packet::Timestamp;
 
 use super::installed::{Dependence, Entry, Installed};
-use super::{CANDIDATES, Change, Flow, LOOKS, OF_A_PORT, SILENCE, Seen, WINDOW};
+use super::pending::Pending;
+use super::{CANDIDATES, Change, Flow, LOOKS, OF_A_PORT, SILENCE, STEADY, Seen, WINDOW};
 use crate::config::PortId;
 
 /// Flows that are carried at most: both directions of a connection table that is full.
@@ -57,10 +58,11 @@ pub struct Planner {
     hasher: RandomState,
     candidates: Vec<Option<Candidate>>,
     carried: Installed,
-    /// What is to be done; no flow is left in it that is to be carried before.
-    changes: Vec<Change>,
+    pending: Pending,
     /// Number of the orders that were given out last.
     orders: u64,
+    /// Number of those that were obeyed last.
+    obeyed: u64,
     /// A flow was carried since everything was left: the kernel may not have left it yet.
     used: bool,
     tally: Tally,
@@ -100,8 +102,9 @@ impl Planner {
             candidates: vec![None; CANDIDATES],
             carried: Installed::new(&hasher),
             hasher,
-            changes: Vec::new(),
+            pending: Pending::default(),
             orders: 0,
+            obeyed: 0,
             used: false,
             tally: Tally::default(),
         }
@@ -130,19 +133,23 @@ impl Planner {
     }
 
     fn carry(&mut self, now: Timestamp, flow: Flow) -> Option<Begun> {
+        // The same direction by another port, or with another time to live.
+        let same = flow.connection.and_then(|(id, d)| self.carried.of(id, d));
+        let entry = same.and_then(|other| self.carried.get_mut(&other));
+        if entry.is_some_and(|entry| now.since(entry.since) < STEADY) {
+            return None;
+        }
         let Ok(given_up) = self.make_room(flow.seen.ingress) else {
             self.tally.refused += 1;
             return None;
         };
-        let same = flow.connection.and_then(|(id, d)| self.carried.of(id, d));
         if let Some(other) = same {
-            // The same direction by another port, or with another time to live.
             self.remove(other);
         }
         self.carried.insert(Entry::new(now, flow, self.orders + 1));
         self.used = true;
         self.tally.begun += 1;
-        self.changes.push(Change::Carry(flow.seen, flow.then));
+        self.pending.carry(&flow);
         Some(Begun { given_up })
     }
 
@@ -166,10 +173,9 @@ impl Planner {
         self.tally.left += 1;
         if entry.orders > self.orders {
             // Nobody has been told to carry it.
-            self.changes
-                .retain(|change| !matches!(change, Change::Carry(other, _) if *other == seen));
+            self.pending.cancel(&seen);
         } else {
-            self.changes.push(Change::Leave(seen));
+            self.pending.leave(seen);
             self.carried.depart(entry, self.orders + 1);
         }
         self.whole_connection(&entry)
@@ -205,8 +211,7 @@ impl Planner {
             return None;
         }
         self.tally.left += self.carried.len() as u64;
-        self.changes.clear();
-        self.changes.push(Change::LeaveAll);
+        self.pending.leave_all();
         let entries = self.carried.drain();
         for entry in entries.iter().filter(|entry| entry.orders <= self.orders) {
             self.carried.depart(*entry, self.orders + 1);
@@ -252,7 +257,13 @@ impl Planner {
 
     /// The kernel has obeyed the orders of that number, and all that it had counted of what they leave was told.
     pub fn settled(&mut self, orders: u64) {
+        self.obeyed = self.obeyed.max(orders);
         self.carried.settle(orders);
+    }
+
+    /// All orders that were given out were obeyed.
+    pub const fn is_settled(&self) -> bool {
+        self.obeyed == self.orders
     }
 
     /// Leaves flows that have been silent for too long. Gives back the connections of which nothing is carried any
@@ -278,11 +289,11 @@ impl Planner {
         Some(credit)
     }
 
-    /// What the shell is to do, since the last call, and the number of these orders: each flow is in it once, but for
-    /// one that is left and carried again.
+    /// What the shell is to do, since the last call, and the number of these orders: each flow is in it once.
     pub fn changes(&mut self) -> (u64, Vec<Change>) {
-        self.orders += u64::from(!self.changes.is_empty());
-        (self.orders, core::mem::take(&mut self.changes))
+        let changes = self.pending.take();
+        self.orders += u64::from(!changes.is_empty());
+        (self.orders, changes)
     }
 
     /// How many flows are carried.

@@ -241,13 +241,35 @@ fn a_direction_that_comes_another_way_is_carried_only_that_way() {
     let before = of_connection(1, 7, Direction::Original);
     let after = of_connection(2, 7, Direction::Original);
     carried(&mut planner, before);
-    looked_at(&mut planner, LOOKS, after);
+    let look_again = |planner: &mut Planner, millis| {
+        for _ in 0..LOOKS {
+            planner.meet(at(millis), after);
+        }
+    };
+    look_again(&mut planner, STEADY.as_millis() as u64 - 1);
+    assert_eq!(changes(&mut planner), []);
+    look_again(&mut planner, STEADY.as_millis() as u64);
     let expected = [
         Change::Leave(before.seen),
         Change::Carry(after.seen, after.then),
     ];
     assert_eq!(changes(&mut planner), expected);
     assert_eq!(planner.len(), 1);
+}
+
+/// Who sends with two times to live by turns would have the kernel's tables changed for every few frames.
+#[test]
+fn who_takes_turns_with_himself_changes_little() {
+    let mut planner = planner();
+    let by_turns = [1, 2].map(|nth| of_connection(nth, 7, Direction::Original));
+    let mut all = 0;
+    for turn in 0..1000u64 {
+        for _ in 0..LOOKS {
+            planner.meet(at(turn), by_turns[turn as usize % 2]);
+        }
+        all += settle(&mut planner).len();
+    }
+    assert!((1..10).contains(&all), "{all}");
 }
 
 #[test]
