@@ -107,6 +107,24 @@ pontoon_tests::laboratory_tests! { |lab|
         "#);
     }
 
+    /// A container whose interface goes and comes ends what was carried by it, and nothing of others'.
+    fn whose_link_goes_has_only_what_is_his_left {
+        lab.offload(r#"
+            others = Datagrams("c1", "c2", ("172.18.0.3", 53), 53, 5000)
+            own = Datagrams("c3", "c2", ("172.18.0.3", 54), 54, 5000)
+            both = lambda: (others.there(), own.there()) and None
+            flushed, began = counter("carried.flushed"), counter("carried.installed")
+            for turn in range(1, 9):
+                until_carried(both, 2)
+                ip("-n c3 link set eth0 down")
+                until(lambda: others.there() or carried() == 1, "its own flow to be left")
+                ip("-n c3 link set eth0 up")
+                assert counter("carried.installed") == began + 1 + turn, "nothing of others' began anew"
+            assert counter("carried.flushed") == flushed
+            others.works()
+        "#);
+    }
+
     /// A container that is guarded from now on cannot go on with what was carried for it without.
     fn a_guard_ends_what_was_carried_without_it {
         lab.reattach("c1", 2, "--no-guard");
