@@ -171,7 +171,8 @@ pub enum CarrierRequest {
     Raise,
     /// Leave some flows to the engine again, and carry others. Reply: [`ReplyBody::Done`].
     Change {
-        /// Number of the plan that says so; refused once a later one has left everything.
+        /// Number of the plan that says so; refused once a later one has left everything. A later one that has not
+        /// does so first.
         plan: u64,
         /// Those that are carried now.
         leave: Vec<Seen>,
@@ -214,8 +215,20 @@ impl RequestBody {
             (Self::OpenUplink { interface }, ReplyBody::Uplink(_)) => {
                 Some(Self::CloseUplink { interface })
             }
+            (Self::Carrier(request), ReplyBody::Done) => request.taken_back().map(Self::Carrier),
             _ => None,
         }
+    }
+}
+
+impl CarrierRequest {
+    fn taken_back(self) -> Option<Self> {
+        let Self::Change { plan, carry, .. } = self else {
+            return None;
+        };
+        let leave: Vec<_> = carry.into_iter().map(|(seen, _)| seen).collect();
+        let carry = Vec::new();
+        (!leave.is_empty()).then_some(Self::Change { plan, leave, carry })
     }
 }
 
@@ -388,5 +401,37 @@ mod tests {
             panic!("something else");
         };
         assert_eq!((answer, fds.len()), (Some(stopped), 7));
+    }
+
+    #[test]
+    fn flows_that_are_carried_too_late_are_left_again() {
+        let seen = Seen {
+            ingress: 7,
+            dst_mac: [2; 6],
+            src_mac: [3; 6],
+            protocol: 6,
+            src: Ipv4Addr::LOCALHOST,
+            dst: Ipv4Addr::BROADCAST,
+            routed: None,
+        };
+        let then = Carriage {
+            egress: 8,
+            rewritten: None,
+        };
+        let order = |leave: &[Seen], carry: &[(Seen, Carriage)]| {
+            RequestBody::Carrier(CarrierRequest::Change {
+                plan: 5,
+                leave: leave.to_vec(),
+                carry: carry.to_vec(),
+            })
+        };
+        let taken_back = order(&[], &[(seen, then)]).taken_back(&ReplyBody::Done, 0);
+        let Some(RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry })) = taken_back
+        else {
+            panic!("{taken_back:?}");
+        };
+        assert_eq!((plan, leave, carry), (5, vec![seen], vec![]));
+        let left = order(&[seen], &[]).taken_back(&ReplyBody::Done, 0);
+        assert!(left.is_none(), "{left:?}");
     }
 }
