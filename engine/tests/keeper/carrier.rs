@@ -41,7 +41,7 @@ pub(super) fn carried_flows(engine: &Engine) {
     silent(first, second, to(1, 5000));
 
     let there = bridged(&places, 0);
-    change(engine, &[], &[there, bridged(&places, 1)]);
+    change(engine, 0, &[], &[there, bridged(&places, 1)]);
     for (from, at, name) in [(first, second, 1), (second, first, 0)] {
         from.send_to(b"hello", to(name, 5000)).unwrap();
         let mut buffer = [0; 16];
@@ -70,7 +70,7 @@ pub(super) fn carried_flows(engine: &Engine) {
     expected.sort();
     assert_eq!(counted, expected);
 
-    change(engine, &[there.0], &[]);
+    change(engine, 0, &[there.0], &[]);
     silent(first, second, to(1, 5000));
     ask(
         engine,
@@ -91,11 +91,7 @@ fn left_twice(engine: &Engine, places: &[(OwnedFd, u32); 2], [first, second]: &[
     };
     let to = SocketAddr::from((ADDRESSES[1], 5000));
     leave_all(1);
-    let (plan, leave, carry) = (1, Vec::new(), vec![bridged(places, 0)]);
-    ask(
-        engine,
-        RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
-    );
+    change(engine, 1, &[], &[bridged(places, 0)]);
     leave_all(1);
     first.send_to(b"still", to).unwrap();
     assert_eq!(second.recv(&mut [0; 16]).unwrap(), 5);
@@ -112,13 +108,13 @@ pub(super) fn interfaces_again(engine: &Engine) {
         let places = [0, 1].map(|at| place(engine, at));
         let [first, second] = [0, 1].map(|at| socket(engine, &places[at].0));
         let there = bridged(&places, 0);
-        change(engine, &[], &[there]);
+        change(engine, 0, &[], &[there]);
         // A link that has just come up may not send yet.
         eventually("what is sent to be carried", || {
             first.send_to(b"hello", (ADDRESSES[1], 5000)).unwrap();
             second.recv(&mut [0; 16]).is_ok()
         });
-        change(engine, &[there.0], &[]);
+        change(engine, 0, &[there.0], &[]);
         for (_, ifindex) in places {
             engine.unplug(SandboxId::SHARED, ifindex);
         }
@@ -162,7 +158,7 @@ pub(super) fn chains(engine: &Engine) -> Vec<String> {
 fn translated(engine: &Engine, places: &[(OwnedFd, u32); 2], [first, second]: &[UdpSocket; 2]) {
     let outside = SocketAddr::from(([198, 51, 100, 9], 53));
     let client = SocketAddr::from(([192, 0, 2, 1], 40_001));
-    change(engine, &[], &[there(places), back(places)]);
+    change(engine, 1, &[], &[there(places), back(places)]);
     for offload in ["on", "off"] {
         for (net, _) in places {
             inside(engine, net, || {
@@ -278,15 +274,11 @@ fn ask(engine: &Engine, body: RequestBody) -> ReplyBody {
     engine.link.request(body, &[]).unwrap().0
 }
 
-fn change(engine: &Engine, leave: &[Seen], carry: &[(Seen, Carriage)]) {
+fn change(engine: &Engine, plan: u64, leave: &[Seen], carry: &[(Seen, Carriage)]) {
     let (leave, carry) = (leave.to_vec(), carry.to_vec());
     ask(
         engine,
-        RequestBody::Carrier(CarrierRequest::Change {
-            plan: 1,
-            leave,
-            carry,
-        }),
+        RequestBody::Carrier(CarrierRequest::Change { plan, leave, carry }),
     );
 }
 

@@ -18,7 +18,6 @@ const DELETE_ELEMENTS: u16 = SUBSYSTEM << 8 | 14;
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
@@ -243,14 +242,6 @@ pub(super) fn look_up<'a>(
     let parts = (GET_ELEMENTS, NLM_F_REQUEST | NLM_F_ACK, number);
     let attributes = listed(table, map, &elements);
     append(&mut bytes, parts, (family as u8, 0), &attributes);
-    bytes
-}
-
-/// A message that asks for all elements of a map.
-pub(super) fn dump(number: u32, family: Family, table: &str, map: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let parts = (GET_ELEMENTS, NLM_F_REQUEST | NLM_F_DUMP, number);
-    append(&mut bytes, parts, (family as u8, 0), &named(table, map));
     bytes
 }
 

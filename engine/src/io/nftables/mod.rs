@@ -89,21 +89,8 @@ impl Tables {
         outcome
     }
 
-    /// The elements of a map: key, data, and bytes and packets that its counter has seen.
-    ///
-    /// # Errors
-    /// There is no such map.
-    pub(super) fn elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        map: &str,
-    ) -> io::Result<Vec<Element>> {
-        let number = self.number();
-        self.listing(number, &batch::dump(number, family, table, map))
-    }
-
-    /// Some of them, as far as they are there; the kernel tells no more after one that is not.
+    /// Some elements of a map, as far as they are there, with bytes and packets that their counters have seen; the
+    /// kernel tells no more after one that is not.
     ///
     /// # Errors
     /// There is no such map.

@@ -124,14 +124,19 @@ pub(super) struct Carrier {
     carried: HashSet<Seen>,
     /// The plan that has left everything last.
     plan: u64,
-    /// What was carried, as it was read last.
-    read: Vec<Carried>,
+    /// An attempt to leave everything has failed: until one succeeds, what is in the maps is of no plan that holds.
+    unsettled: bool,
+    /// The flows whose counters are read page by page.
+    asked: Vec<Seen>,
     /// What was carried of flows that were left, until somebody asks.
     ended: Vec<Carried>,
 }
 
 /// Flows of a page: what a message has room for, each at its longest.
 const PAGE: usize = 128;
+/// Most flows that are counted when all are left, which somebody waits for: 16 ms of look-ups with 6.18. What others
+/// have carried since they were read last is never known.
+const COUNTED: usize = 4096;
 
 /// Name of the chain at which an interface's frames begin.
 fn chain_of(ifindex: u32) -> String {
@@ -175,7 +180,8 @@ impl Carrier {
             uplinks: Uplinks::default(),
             carried: HashSet::new(),
             plan: 0,
-            read: Vec::new(),
+            unsettled: false,
+            asked: Vec::new(),
             ended: Vec::new(),
         })
     }
@@ -231,7 +237,7 @@ impl Carrier {
     ///
     /// # Errors
     /// There are too many of the others, or an interface is gone: none of them is carried. What is to be left
-    /// is in any case.
+    /// is in any case; where the kernel refuses even that, everything is before anything else is done.
     pub(super) fn change(
         &mut self,
         plan: u64,
@@ -241,31 +247,26 @@ impl Carrier {
         if plan < self.plan {
             return Err(io::Error::other("a later plan has left everything"));
         }
+        self.turn_to(plan)?;
         let leave: Vec<_> = leave.iter().filter(|s| self.carried.contains(s)).collect();
-        self.leave_in_any_case(&leave)?;
+        self.leave(&leave).or_else(|_| self.empty())?;
         let new = |(seen, _): &&(Seen, Carriage)| !self.carried.contains(seen);
         let carry: Vec<_> = carry.iter().filter(new).collect();
         self.carry(&carry)
     }
 
-    fn leave_in_any_case(&mut self, leave: &[&Seen]) -> io::Result<()> {
-        self.leave(leave).or_else(|_| self.empty())
-    }
-
     /// What comes by an uplink is turned aside before the map that it is looked up in changes, and after.
     fn leave(&mut self, leave: &[&Seen]) -> io::Result<()> {
         self.uplinks.leave(leave)?;
+        self.leave_inside(leave)
+    }
+
+    fn leave_inside(&mut self, leave: &[&Seen]) -> io::Result<()> {
+        // What cannot be counted is left all the same.
+        let ended = self.count(leave).unwrap_or_default();
         let mut batch = Batch::begin(Family::Netdev);
-        let mut ended = Vec::new();
         for map in [BRIDGED, ROUTED] {
-            let here = leave.iter().filter(|seen| seen.map() == map);
-            let keys: Vec<_> = here.map(|seen| self.uplinks.inside(seen).key()).collect();
-            // What cannot be counted is left all the same.
-            let counted = self
-                .tables
-                .some_elements(Family::Netdev, TABLE, map, &keys)
-                .unwrap_or_default();
-            ended.extend(counted.iter().filter_map(|one| self.carried_by(one)));
+            let keys = self.keys(map, leave);
             batch.remove(TABLE, map, keys.iter().map(|key| &key[..]));
         }
         self.tables.commit(batch)?;
@@ -290,9 +291,17 @@ impl Carrier {
         self.carried.extend(seen.iter().copied());
         self.uplinks.carry(&seen).or_else(|error| {
             // Not even those that need no uplink: nobody would leave them.
-            self.leave_in_any_case(&seen)?;
+            self.take_back(&seen)?;
             Err(error)
         })
+    }
+
+    /// Leaves flows of which the uplinks' table may have all or none.
+    fn take_back(&mut self, carry: &[&Seen]) -> io::Result<()> {
+        match self.uplinks.leave(carry) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.empty(),
+            _ => self.leave_inside(carry).or_else(|_| self.empty()),
+        }
     }
 
     /// Leaves all flows to the engine again.
@@ -300,13 +309,8 @@ impl Carrier {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn leave_all(&mut self, plan: u64) -> io::Result<()> {
-        if plan <= self.plan {
-            // Who has left everything first may have had something carried since.
-            return Ok(());
-        }
-        self.empty()?;
-        self.plan = plan;
-        Ok(())
+        // Who has left everything first may have had something carried since.
+        self.turn_to(plan)
     }
 
     /// Another engine is there: nothing is carried, and plans count from the beginning.
@@ -314,48 +318,75 @@ impl Carrier {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn begin_anew(&mut self) -> io::Result<()> {
-        self.empty()?;
         self.plan = 0;
+        let emptied = self.empty();
         // Nobody knows any more whose it was.
         self.ended.clear();
-        Ok(())
+        emptied
+    }
+
+    /// Leaves what is of an earlier plan, and what should have been left before.
+    fn turn_to(&mut self, plan: u64) -> io::Result<()> {
+        if plan <= self.plan && !self.unsettled {
+            return Ok(());
+        }
+        self.plan = plan.max(self.plan);
+        self.empty()
     }
 
     fn empty(&mut self) -> io::Result<()> {
-        if self.carried.is_empty() {
+        if self.carried.is_empty() && !self.unsettled {
             return Ok(());
         }
+        self.unsettled = true;
         self.uplinks.leave_all()?;
-        let ended = self.read_all().unwrap_or_default();
+        let some: Vec<_> = self.carried.iter().copied().take(COUNTED).collect();
+        let ended = self.count(&some.iter().collect::<Vec<_>>());
         let mut batch = Batch::begin(Family::Netdev);
         batch.empty(TABLE, BRIDGED);
         batch.empty(TABLE, ROUTED);
         self.tables.commit(batch)?;
-        self.note_ended(ended);
+        self.note_ended(ended.unwrap_or_default());
         self.carried.clear();
+        self.unsettled = false;
         Ok(())
     }
 
-    /// A page of what was carried of each flow, and whether there is another one.
+    /// A page of what was carried of each flow, and whether there is another one. The pages are of those flows that
+    /// were carried when the first one was read, as far as they still are.
     ///
     /// # Errors
     /// The kernel refuses.
     pub(super) fn carried(&mut self, page: usize) -> io::Result<(Vec<Carried>, bool)> {
         if page == 0 {
-            self.read = self.read_all()?;
+            self.turn_to(self.plan)?;
+            self.asked = self.carried.iter().copied().collect();
         }
-        let from = page.saturating_mul(PAGE).min(self.read.len());
-        let to = (from + PAGE).min(self.read.len());
-        Ok((self.read[from..to].to_vec(), to < self.read.len()))
+        let from = page.saturating_mul(PAGE).min(self.asked.len());
+        let to = (from + PAGE).min(self.asked.len());
+        let asked = self.asked[from..to].iter().copied();
+        let there: Vec<_> = asked.filter(|seen| self.carried.contains(seen)).collect();
+        let carried = self.count(&there.iter().collect::<Vec<_>>())?;
+        Ok((carried, to < self.asked.len()))
     }
 
-    fn read_all(&mut self) -> io::Result<Vec<Carried>> {
+    /// What was carried of some flows. One by one: a dump of a map begins anew for each part of its answer.
+    fn count(&mut self, flows: &[&Seen]) -> io::Result<Vec<Carried>> {
         let mut all = Vec::new();
         for map in [BRIDGED, ROUTED] {
-            let elements = self.tables.elements(Family::Netdev, TABLE, map)?;
+            let keys = self.keys(map, flows);
+            let elements = self
+                .tables
+                .some_elements(Family::Netdev, TABLE, map, &keys)?;
             all.extend(elements.iter().filter_map(|one| self.carried_by(one)));
         }
         Ok(all)
+    }
+
+    /// The keys of those flows that belong into a map.
+    fn keys(&self, map: &str, flows: &[&Seen]) -> Vec<Vec<u8>> {
+        let here = flows.iter().filter(|seen| seen.map() == map);
+        here.map(|seen| self.uplinks.inside(seen).key()).collect()
     }
 
     fn carried_by(&self, element: &Element) -> Option<Carried> {
