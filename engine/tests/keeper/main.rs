@@ -29,8 +29,8 @@ use plugs::{
     start_namespace, taken_name, unplug_all,
 };
 use ports::{many_ports, privileged_ports, taken_ports};
-use shortage::{leftovers, leftovers_, short_engine, short_keeper};
-use uplinks::{shared_uplink, shield, uplink_goes, uplink_refused};
+use shortage::{leftovers, leftovers_, short_engine, short_keeper, short_uplink};
+use uplinks::{shared_uplink, shield, uplink_goes, uplink_named_carry, uplink_refused};
 
 const SCENARIO: &str = "PONTOON_TEST_SCENARIO";
 const NOBODY: &str = "65534";
@@ -134,6 +134,7 @@ scenarios! {
     the_host_port_of_an_ordinary_user_is_apart: host_port as Ordinary;
     the_host_port_of_root_is_where_the_keeper_was_started: host_port_ as Administrator;
     an_uplink_that_goes_leaves_nothing_that_looks_at_it: uplink_goes as Administrator;
+    an_uplink_has_the_name_of_a_chain: uplink_named_carry as Administrator;
     an_uplink_needs_rights: uplink_refused as Ordinary;
     the_shield_silences_the_kernel_only_where_nobody_listens: shield as Administrator;
     ports_that_take_a_right_are_bound_by_root: privileged_ports as Administrator;
@@ -141,6 +142,7 @@ scenarios! {
     as_many_ports_are_bound_as_a_message_has_room_for: many_ports as Administrator;
     a_signal_is_told_to_the_engine: signal as Ordinary;
     a_keeper_that_is_short_of_files_refuses_and_goes_on: short_keeper as Ordinary;
+    an_uplink_that_was_short_of_files_is_reached_the_next_time: short_uplink as Administrator;
     an_engine_that_is_short_of_files_keeps_its_keeper: short_engine as Ordinary;
     what_is_left_in_a_namespace_is_ended_and_nothing_else: leftovers as Ordinary;
     what_is_left_in_a_namespace_is_ended_by_root: leftovers_ as Administrator;

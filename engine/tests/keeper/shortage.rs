@@ -6,27 +6,35 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use pontoon_engine::io::keeper::protocol::{RequestBody, VERSION};
+use pontoon_engine::io::uplink_sockets::SOCKETS;
 
 use crate::engine::{Engine, own_network};
 use crate::plugs::spec;
-use crate::ports;
-use crate::wrapped;
+use crate::{carrier, ports, uplinks, wrapped};
 
 /// The lowest number that a process has no file for.
 fn free_number(pid: &str) -> u64 {
+    free_number_after(pid, 0)
+}
+
+/// The lowest one but so many.
+fn free_number_after(pid: &str, others: usize) -> u64 {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let names = open.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let taken: BTreeSet<u64> = names.map(|name| name.parse().unwrap()).collect();
-    (0..).find(|number| !taken.contains(number)).unwrap()
+    let mut free = (0..).filter(|number| !taken.contains(number));
+    free.nth(others).unwrap()
+}
+
+fn limit_files(pid: &str, files: u64) {
+    let soft = format!("--nofile={files}:");
+    let done = wrapped("prlimit", &["--pid", pid, &soft]).status();
+    assert!(done.unwrap().success());
 }
 
 pub(super) fn short_keeper(engine: &Engine) {
     let keeper = nix::unistd::getppid().to_string();
-    let limit = |files: u64| {
-        let soft = format!("--nofile={files}:");
-        let done = wrapped("prlimit", &["--pid", &keeper, &soft]).status();
-        assert!(done.unwrap().success());
-    };
+    let limit = |files| limit_files(&keeper, files);
     let target = engine.container();
     limit(free_number(&keeper));
     let error = engine.plug(&target, spec("p1")).unwrap_err();
@@ -49,6 +57,29 @@ pub(super) fn short_keeper(engine: &Engine) {
         "the interface is gone all the same"
     );
     limit(1024);
+}
+
+/// However few files there are while an uplink is opened and closed, nothing is in the way of the next one who opens it.
+pub(super) fn short_uplink(engine: &Engine) {
+    carrier::raise(engine);
+    let outside = engine.container();
+    uplinks::wire(&outside);
+    uplinks::await_carrier(&outside);
+    let keeper = nix::unistd::getppid().to_string();
+    let limit = |files| limit_files(&keeper, files);
+    // More is not needed.
+    for files in 0..2 * SOCKETS + 8 {
+        limit(free_number_after(&keeper, files));
+        let _ = uplinks::try_to_open(engine, "up0");
+        limit(1024);
+        let (facts, _fds) = uplinks::open_uplink(engine, "up0");
+        assert!(facts.reached_by.is_some(), "after {files} files: {facts:?}");
+        limit(free_number(&keeper));
+        uplinks::close(engine, "up0");
+        limit(1024);
+        assert_eq!(engine.names(&engine.net), ["lo"], "after {files} files");
+    }
+    uplinks::unwire();
 }
 
 pub(super) fn short_engine(engine: &Engine) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 use nix::sched::{CloneFlags, setns};
+use pontoon_engine::io::keeper::KeeperError;
 use pontoon_engine::io::keeper::protocol::{ReplyBody, RequestBody, UplinkFacts};
 use pontoon_engine::io::netlink::{Netlink, VethEnd, Watch};
 use pontoon_engine::io::uplink_sockets::SOCKETS;
@@ -23,7 +24,7 @@ pub(super) fn shared_uplink(engine: &Engine) {
     if !second {
         wire(&outside);
     }
-    let (facts, _fds) = open_uplink(engine);
+    let (facts, _fds) = open_uplink(engine, "up0");
     assert_eq!(facts.unshielded, None);
     if second {
         return;
@@ -80,7 +81,7 @@ fn probe(net: &OwnedFd) -> io::ErrorKind {
 }
 
 /// Ties this namespace to the one outside by `up0` and `out0`.
-fn wire(outside: &OwnedFd) {
+pub(super) fn wire(outside: &OwnedFd) {
     let mut here = Netlink::open(Watch::Nothing).unwrap();
     let (ours, theirs) = (
         VethEnd {
@@ -111,7 +112,7 @@ pub(super) fn uplink_goes(engine: &Engine) {
     carrier::raise(engine);
     let outside = engine.container();
     wire(&outside);
-    let (facts, _fds) = open_uplink(engine);
+    let (facts, _fds) = open_uplink(engine, "up0");
     assert!(facts.reached_by.is_some(), "{facts:?}");
     assert_eq!(carrier::chains(engine).len(), 3, "it is looked at");
     unwire();
@@ -121,20 +122,65 @@ pub(super) fn uplink_goes(engine: &Engine) {
 }
 
 /// Takes away what [`wire`] has made.
-fn unwire() {
+pub(super) fn unwire() {
     let mut here = Netlink::open(Watch::Nothing).unwrap();
     let index = here.link("up0").unwrap().index;
     here.delete(index).unwrap();
 }
 
-fn open_uplink(engine: &Engine) -> (UplinkFacts, Vec<OwnedFd>) {
-    let body = RequestBody::OpenUplink {
-        interface: "up0".to_owned(),
-    };
-    match engine.link.request(body, &[]).unwrap() {
+pub(super) fn open_uplink(engine: &Engine, interface: &str) -> (UplinkFacts, Vec<OwnedFd>) {
+    match try_to_open(engine, interface).unwrap() {
         (ReplyBody::Uplink(facts), fds) => (facts, fds),
         (other, _) => panic!("{other:?}"),
     }
+}
+
+pub(super) fn try_to_open(
+    engine: &Engine,
+    interface: &str,
+) -> Result<(ReplyBody, Vec<OwnedFd>), KeeperError> {
+    let interface = interface.to_owned();
+    engine
+        .link
+        .request(RequestBody::OpenUplink { interface }, &[])
+}
+
+pub(super) fn close(engine: &Engine, interface: &str) {
+    let interface = interface.to_owned();
+    engine
+        .link
+        .request(RequestBody::CloseUplink { interface }, &[])
+        .unwrap();
+}
+
+/// An uplink may bear the name of a chain of the keeper's table.
+pub(super) fn uplink_named_carry(engine: &Engine) {
+    carrier::raise(engine);
+    let outside = engine.container();
+    wire(&outside);
+    let rename = |from, to| {
+        for change in [["down", ""], ["name", to], ["up", ""]] {
+            let name = if change[0] == "up" { to } else { from };
+            let change = change.iter().filter(|word| !word.is_empty());
+            let ip = Command::new("ip")
+                .args(["link", "set", name])
+                .args(change)
+                .status();
+            assert!(ip.unwrap().success(), "ip link set {name}");
+        }
+    };
+    rename("up0", "carry");
+    eventually("carrier", || {
+        let mut netlink = Netlink::open(Watch::Nothing).unwrap();
+        netlink.link("carry").unwrap().running
+    });
+    for _ in 0..2 {
+        let (facts, _fds) = open_uplink(engine, "carry");
+        assert!(facts.reached_by.is_some(), "{facts:?}");
+        close(engine, "carry");
+    }
+    rename("carry", "up0");
+    unwire();
 }
 
 fn exchange(mut from: &TcpStream, mut to: &TcpStream) {
@@ -145,7 +191,7 @@ fn exchange(mut from: &TcpStream, mut to: &TcpStream) {
     assert_eq!(&byte, b"x");
 }
 
-fn await_carrier(outside: &OwnedFd) {
+pub(super) fn await_carrier(outside: &OwnedFd) {
     let running = |name: &str| {
         let mut netlink = Netlink::open(Watch::Nothing).unwrap();
         netlink.link(name).unwrap().running
@@ -170,7 +216,7 @@ pub(super) fn shield(engine: &Engine) {
     );
     assert_eq!(probe(&outside), io::ErrorKind::ConnectionRefused);
 
-    let (facts, fds) = open_uplink(engine);
+    let (facts, fds) = open_uplink(engine, "up0");
     assert_eq!((facts.unshielded, fds.len()), (None, SOCKETS));
     assert_eq!(facts.addresses, ["192.0.2.1/24".parse().unwrap()]);
 
@@ -191,10 +237,7 @@ pub(super) fn shield(engine: &Engine) {
     let out = TcpStream::connect(far.local_addr().unwrap()).unwrap();
     exchange(&far.accept().unwrap().0, &out);
 
-    let body = RequestBody::CloseUplink {
-        interface: "up0".to_owned(),
-    };
-    engine.link.request(body, &[]).unwrap();
+    close(engine, "up0");
     eventually("the kernel answers again", || {
         dial(&outside, UNCLAIMED).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
     });

@@ -13,7 +13,7 @@ use crate::io::netlink::{Change, Link, Netlink};
 use crate::io::spare::Spare;
 
 /// Descriptors that deleting an interface takes: a pair for the child, which closes one of them again.
-const TO_UNPLUG: usize = 2;
+pub(super) const TO_UNPLUG: usize = 2;
 
 struct Foreigner {
     ifindex: u32,

@@ -244,32 +244,40 @@ fn duplicate(tap: &tun_tap::Iface) -> io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(tap.as_raw_fd()) }.try_clone_to_owned()
 }
 
-/// Makes a macvlan of a link of the current namespace inside the sandbox, and sets it up. Gives back its index
-/// and address.
+/// Makes a macvlan of a link of the current namespace inside the sandbox, in place of what has its name there, and
+/// sets it up. Gives back its index and address.
 ///
 /// # Errors
-/// As for [`Netlink::add_macvlan`], or what carries it is another link. Nothing is left behind.
+/// As for [`Netlink::add_macvlan`], or what carries it is another link. Nothing is left behind, unless the child hung.
 pub(super) fn macvlan(sandbox: &Sandbox, name: &str, lower: u32) -> io::Result<(u32, [u8; 6])> {
-    let mut here = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
-    here.add_macvlan(name, lower, sandbox.net.as_fd())
-        .map_err(io::Error::other)?;
-    let ((index, mac), _) = in_child(|| {
+    // By the child altogether: where there can be none, nobody would find what was made.
+    let (made, _) = in_child(|| {
+        let mut here = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
         enter(sandbox.inside())?;
         let mut there = Netlink::open(Watch::Nothing).map_err(io::Error::other)?;
+        if let Ok(old) = there.link(name) {
+            there.delete(old.index).map_err(io::Error::other)?;
+        }
+        here.add_macvlan(name, lower, sandbox.net.as_fd())
+            .map_err(io::Error::other)?;
         let link = there.link(name).map_err(io::Error::other)?;
-        let prepared = if link.lower == Some(lower) {
-            let quiet = there.suppress_link_local(link.index);
-            let up = quiet.and_then(|()| there.set_up(link.index));
-            up.map_err(io::Error::other)
-        } else {
-            Err(io::Error::other("it is a macvlan itself"))
-        };
+        let prepared = prepare_macvlan(&mut there, &link, lower);
         if prepared.is_err() {
+            // The first error is the one to tell; it must go in any case.
             let _ = there.delete(link.index);
         }
         prepared.map(|()| ((link.index, link.mac.0), Vec::new()))
     })?;
-    Ok((index, mac))
+    Ok(made)
+}
+
+fn prepare_macvlan(there: &mut Netlink, link: &Link, lower: u32) -> io::Result<()> {
+    if link.lower != Some(lower) {
+        return Err(io::Error::other("it is a macvlan itself"));
+    }
+    let quiet = there.suppress_link_local(link.index);
+    let up = quiet.and_then(|()| there.set_up(link.index));
+    up.map_err(io::Error::other)
 }
 
 /// Deletes the engine's end of a pair.

@@ -186,11 +186,7 @@ impl Keeper {
         };
         let interface = facts.interface.clone();
         let reached = carrier.reach(&self.links.sandbox, &facts);
-        let ifindex = reached.unwrap_or_else(|error| {
-            log!("flows through dev:{interface} are not carried by the kernel: {error}");
-            None
-        });
-        let noted = self.uplinks.reached_by(&interface, ifindex);
+        let noted = self.uplinks.reached_by(&interface, reached);
         noted.unwrap_or(facts)
     }
 

@@ -21,6 +21,22 @@ struct Open {
     untranslated: Vec<IpNet>,
     /// Keeps the kernel quiet as long as it is held.
     shield: Option<Shield>,
+    unreached: Unreached,
+}
+
+/// Why the kernel does not reach an uplink, as it was said last.
+#[derive(Default)]
+struct Unreached(Option<String>);
+
+impl Unreached {
+    /// Gives back what is to be said. An uplink changes often, and the reason seldom.
+    fn note(&mut self, why: Option<String>) -> Option<&str> {
+        if self.0 == why {
+            return None;
+        }
+        self.0 = why;
+        self.0.as_deref()
+    }
 }
 
 impl Open {
@@ -115,6 +131,7 @@ impl Uplinks {
                 last: facts.clone(),
                 untranslated: Vec::new(),
                 shield,
+                unreached: Unreached::default(),
             },
         );
         Ok((facts, handed_out))
@@ -159,14 +176,19 @@ impl Uplinks {
         unclaimed.map(|(interface, _)| interface.clone()).collect()
     }
 
-    /// Notes by which interface of the sandbox the kernel reaches one of them. Gives back how it stands.
+    /// Notes by which interface of the sandbox the kernel reaches one of them, or says why it does not. Gives back
+    /// how it stands.
     pub(super) fn reached_by(
         &mut self,
         interface: &str,
-        ifindex: Option<u32>,
+        reached: io::Result<Option<u32>>,
     ) -> Option<UplinkFacts> {
         let open = self.open.get_mut(interface)?;
-        open.last.reached_by = ifindex;
+        let why = reached.as_ref().err().map(ToString::to_string);
+        if let Some(why) = open.unreached.note(why) {
+            log!("flows through dev:{interface} are not carried by the kernel: {why}");
+        }
+        open.last.reached_by = reached.unwrap_or_default();
         Some(open.last.clone())
     }
 
@@ -262,4 +284,21 @@ pub(super) fn host_routes() -> io::Result<Vec<IpNet>> {
     prefixes.sort_unstable();
     prefixes.dedup();
     Ok(prefixes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_an_uplink_is_not_reached_is_said_once() {
+        let mut unreached = Unreached::default();
+        let mut note =
+            |why: Option<&str>| unreached.note(why.map(str::to_owned)).map(str::to_owned);
+        let (busy, none) = (Some("busy"), Some("no Ethernet"));
+        let reasons = [None, busy, busy, none, none, None, none];
+        let said = reasons.map(&mut note);
+        let expected = [None, busy, None, none, None, None, none];
+        assert_eq!(said, expected.map(|why| why.map(str::to_owned)));
+    }
 }

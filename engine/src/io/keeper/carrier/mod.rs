@@ -177,7 +177,7 @@ impl Carrier {
         tables.commit(batch).map_err(lacking)?;
         Ok(Self {
             tables,
-            uplinks: Uplinks::default(),
+            uplinks: Uplinks::new(),
             carried: HashSet::new(),
             plan: 0,
             unsettled: false,
@@ -208,11 +208,11 @@ impl Carrier {
         let _ = self.tables.commit(batch);
     }
 
-    /// Reaches an uplink, wherever it is now. Gives back the index of the interface of the sandbox that does;
-    /// none while the uplink is gone or down.
+    /// Reaches an uplink, wherever it is now. Gives back the index of the interface of the sandbox that does; none
+    /// while the uplink is gone, and until it is up for the first time.
     ///
     /// # Errors
-    /// There is no macvlan of it, or nf_tables are missing where it lies.
+    /// There can be no macvlan of it, or nf_tables are missing where it lies.
     pub(super) fn reach(
         &mut self,
         sandbox: &Sandbox,

@@ -15,19 +15,27 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{NetlinkAddr, getsockname};
 
 use super::rules::{STEERED, steering};
-use super::{CHAIN, Mac, SIZE, Seen};
+use super::{CHAIN, Mac, SIZE, Seen, chain_of};
+use crate::io::keeper::links::TO_UNPLUG;
 use crate::io::keeper::plug;
 use crate::io::keeper::protocol::UplinkFacts;
 use crate::io::namespace::Sandbox;
 use crate::io::nftables::expression::{Verdict, verdict};
 use crate::io::nftables::{Batch, ChainHook, Family, Map, Tables};
+use crate::io::spare::Spare;
 
 /// The uplinks that are reached.
-#[derive(Default)]
 pub(super) struct Uplinks {
     reached: BTreeMap<String, Macvlan>,
+    /// Indices of macvlans that reach nothing any more, and could not be deleted yet.
+    left: Vec<u32>,
+    /// Given up to delete one when there is no other descriptor: the uplink could not become a port of a bridge.
+    spare: Spare,
     /// The table in the namespace in which they lie.
     outside: Option<Outside>,
 }
@@ -49,6 +57,16 @@ struct Outside {
 }
 
 impl Uplinks {
+    /// None of them yet.
+    pub(super) fn new() -> Self {
+        Self {
+            reached: BTreeMap::new(),
+            left: Vec::new(),
+            spare: Spare::keep(TO_UNPLUG),
+            outside: None,
+        }
+    }
+
     /// See [`Carrier::reach`](super::Carrier::reach). `watch` has the frames of an interface of the sandbox looked
     /// at, which has this name and index.
     pub(super) fn reach(
@@ -76,8 +94,10 @@ impl Uplinks {
         let outside = self.outside.insert(outside);
         let name = format!("up{uplink}");
         let (ifindex, mac) = plug::macvlan(sandbox, &name, uplink)?;
-        if let Err(error) = watch(&name, ifindex).and_then(|()| outside.watch(&facts.interface)) {
-            let _ = plug::unplug(sandbox.inside(), ifindex);
+        let watched = watch(&name, ifindex);
+        let watched = watched.and_then(|()| outside.watch(&facts.interface, uplink));
+        if let Err(error) = watched {
+            self.delete(sandbox, ifindex);
             return Err(error);
         }
         let uplink_mac = uplink_mac.0;
@@ -99,10 +119,18 @@ impl Uplinks {
             return;
         };
         if let Some(outside) = &mut self.outside {
-            outside.unwatch(interface);
+            outside.unwatch(macvlan.uplink);
         }
-        // It has gone with the uplink, if that is gone.
-        let _ = plug::unplug(sandbox.inside(), macvlan.ifindex);
+        self.delete(sandbox, macvlan.ifindex);
+    }
+
+    /// Deletes a macvlan, unless it has gone with the uplink, and those that could not be deleted before.
+    fn delete(&mut self, sandbox: &Sandbox, ifindex: u32) {
+        self.left.push(ifindex);
+        self.spare.give_up();
+        self.left
+            .retain(|ifindex| plug::unplug(sandbox.inside(), *ifindex).is_err());
+        self.spare.fill();
     }
 
     /// The flow as the sandbox's table sees it.
@@ -176,8 +204,11 @@ impl Macvlan {
 
 impl Outside {
     fn raise() -> io::Result<Self> {
-        let mut tables = Tables::open()?;
-        let name = format!("pontoon-{}", std::process::id());
+        let socket = Tables::open()?.into_fd();
+        // No other one of this namespace has its number, whatever process has made it.
+        let number = getsockname::<NetlinkAddr>(socket.as_raw_fd())?.pid();
+        let mut tables = Tables::from_fd(socket);
+        let name = format!("pontoon-{number}");
         let mut batch = Batch::begin(Family::Netdev);
         batch.owned_table(&name);
         batch.map(
@@ -198,23 +229,24 @@ impl Outside {
         Ok(Self { tables, name })
     }
 
-    fn watch(&mut self, interface: &str) -> io::Result<()> {
+    fn watch(&mut self, interface: &str, ifindex: u32) -> io::Result<()> {
+        let chain = chain_of(ifindex);
         // One that was kept when its interface went would be in the way.
-        self.unwatch(interface);
+        self.unwatch(ifindex);
         let hook = ChainHook {
             number: 0,
             priority: 0,
             interface: Some(interface),
         };
         let mut batch = Batch::begin(Family::Netdev);
-        batch.chain(&self.name, interface, Some(hook));
-        batch.rule(&self.name, interface, &[verdict(Verdict::Jump(CHAIN))]);
+        batch.chain(&self.name, &chain, Some(hook));
+        batch.rule(&self.name, &chain, &[verdict(Verdict::Jump(CHAIN))]);
         self.tables.commit(batch)
     }
 
-    fn unwatch(&mut self, interface: &str) {
+    fn unwatch(&mut self, ifindex: u32) {
         let mut batch = Batch::begin(Family::Netdev);
-        batch.delete_chain(&self.name, interface);
+        batch.delete_chain(&self.name, &chain_of(ifindex));
         let _ = self.tables.commit(batch);
     }
 }

@@ -22,6 +22,7 @@ fn uplinks(tables: Tables) -> Uplinks {
             tables,
             name: "pontoon-1".to_owned(),
         }),
+        ..Uplinks::new()
     }
 }
 
