@@ -129,16 +129,47 @@ pub(super) fn raise(engine: &Engine) {
     ask(engine, RequestBody::Carrier(CarrierRequest::Raise));
 }
 
+/// An interface at which the kernel takes no chain more is refused: its tagged frames would be heard twice. Chains
+/// wait for their interface, which takes Linux 6.16.
+pub(super) fn interface_refused(engine: &Engine) {
+    /// `MAX_HOOK_COUNT` of the kernel.
+    const MOST: usize = 1024;
+    raise(engine);
+    let one = |n| format!("chain c{n} {{ type filter hook ingress device p0 priority 0; }}\n");
+    let chains: String = (0..MOST).map(one).collect();
+    nft(engine, &format!("table netdev others {{\n{chains}}}"));
+    let net = engine.container();
+    let refusal = engine.plug(&net, spec("p0")).unwrap_err();
+    assert!(
+        refusal.contains("nf_tables") && refusal.contains("p0"),
+        "{refusal}"
+    );
+    for net in [&engine.net, &net] {
+        assert_eq!(engine.names(net), ["lo"], "nothing is left");
+    }
+    engine.plug(&net, spec("p1")).unwrap();
+}
+
 /// The chains in the sandbox.
 pub(super) fn chains(engine: &Engine) -> Vec<String> {
+    let listed = nft(engine, "list chains");
+    let names = listed.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("chain ")?;
+        Some(name.trim_end_matches(" {").to_owned())
+    });
+    names.collect()
+}
+
+/// What `nft` answers in the sandbox.
+fn nft(engine: &Engine, command: &str) -> String {
     let owner = engine
         .unprivileged
         .then(|| owner_of(engine.net.as_fd()).unwrap());
-    let (listed, _) = in_child(|| {
+    let (answer, _) = in_child(|| {
         let user = owner.as_ref().map(AsFd::as_fd);
         let net = Some(engine.net.as_fd());
         enter(Inside { user, net })?;
-        let nft = Command::new("nft").args(["list", "chains"]).output()?;
+        let nft = Command::new("nft").arg(command).output()?;
         assert!(nft.status.success(), "{nft:?}");
         Ok((
             String::from_utf8_lossy(&nft.stdout).into_owned(),
@@ -146,11 +177,7 @@ pub(super) fn chains(engine: &Engine) -> Vec<String> {
         ))
     })
     .unwrap();
-    let names = listed.lines().filter_map(|line| {
-        let name = line.trim().strip_prefix("chain ")?;
-        Some(name.trim_end_matches(" {").to_owned())
-    });
-    names.collect()
+    answer
 }
 
 /// What is sent to one address arrives at another, by another name, and comes back; with full checksums and

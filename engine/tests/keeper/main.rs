@@ -22,7 +22,7 @@ use pontoon_engine::io::keeper::protocol::Event;
 use pontoon_engine::io::keeper::{self, Program};
 use pontoon_engine::io::netlink::{Netlink, Watch};
 
-use carrier::{carried_by_root, carried_flows, interfaces_again};
+use carrier::{carried_by_root, carried_flows, interface_refused, interfaces_again};
 use engine::Engine;
 use plugs::{
     death, foreign, host_port, host_port_, many_deaths, plug_and_unplug, plug_and_unplug_,
@@ -131,6 +131,7 @@ scenarios! {
     a_carried_flow_takes_no_engine: carried_flows as Ordinary;
     a_carried_flow_takes_no_engine_of_roots: carried_by_root as Administrator;
     interfaces_come_again_and_nothing_is_left: interfaces_again as Ordinary;
+    an_interface_that_cannot_be_looked_at_is_refused: interface_refused as Ordinary;
     the_host_port_of_an_ordinary_user_is_apart: host_port as Ordinary;
     the_host_port_of_root_is_where_the_keeper_was_started: host_port_ as Administrator;
     an_uplink_that_goes_leaves_nothing_that_looks_at_it: uplink_goes as Administrator;

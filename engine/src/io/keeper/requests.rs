@@ -117,13 +117,12 @@ impl Keeper {
     fn plug(&mut self, target: BorrowedFd<'_>, spec: &Plug) -> io::Result<Answer> {
         let mut made = self.links.plug(target, spec)?;
         if let (Some(carrier), SandboxId::SHARED) = (&mut self.carrier, made.sandbox) {
-            match carrier.watch(&spec.host_ifname, made.ifindex) {
-                Ok(()) => self.links.within_reach(&mut made),
-                Err(error) => {
-                    let name = &spec.host_ifname;
-                    log!("flows of {name} are not carried by the kernel: {error}");
-                }
+            if let Err(error) = carrier.watch(&spec.host_ifname, made.ifindex) {
+                // The engine counts on its rules: it would hear tagged frames twice.
+                self.links.unplug(made.sandbox, made.ifindex)?;
+                return Err(unwatched(&spec.host_ifname, &error));
             }
+            self.links.within_reach(&mut made);
         }
         Ok(plugged(made))
     }
@@ -270,6 +269,11 @@ fn sent(fd: Option<OwnedFd>) -> io::Result<OwnedFd> {
         let what = "the namespace's descriptor was lost: too many files are open (ulimit -n)";
         io::Error::other(what)
     })
+}
+
+fn unwatched(interface: &str, error: &io::Error) -> io::Error {
+    let what = format!("have nf_tables look at the frames of {interface}: {error}");
+    io::Error::new(error.kind(), what)
 }
 
 fn too_many() -> io::Error {
