@@ -6,6 +6,8 @@
 
 mod batch;
 pub(super) mod expression;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::Range;
@@ -27,7 +29,12 @@ pub(super) struct Tables {
     socket: Socket,
     /// Number of the next message: what is late is told apart.
     next: u32,
+    /// What is received.
+    buffer: Vec<u8>,
 }
+
+/// Bytes of the longest datagram. A refusal repeats what it refuses; of a listing the kernel sends half as many.
+const LONGEST: usize = 1 << 16;
 
 /// How long the kernel may take to answer: nobody waits for ever for what it keeps to itself.
 const PATIENCE: TimeVal = TimeVal::new(5, 0);
@@ -41,17 +48,24 @@ impl Tables {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, next: 1 })
+        Ok(Self::new(socket))
     }
 
     /// Takes over one that was opened elsewhere.
     #[allow(unsafe_code, reason = "netlink-sys takes raw descriptors only")]
     pub(super) fn from_fd(fd: OwnedFd) -> Self {
-        // It waits a little longer when it cannot be told.
-        let _ = setsockopt(&fd, sockopt::ReceiveTimeout, &PATIENCE);
         // SAFETY: the descriptor is open, and nobody else has it any more.
-        let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
-        Self { socket, next: 1 }
+        Self::new(unsafe { Socket::from_raw_fd(fd.into_raw_fd()) })
+    }
+
+    fn new(socket: Socket) -> Self {
+        // It waits a little longer when it cannot be told.
+        let _ = setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE);
+        Self {
+            socket,
+            next: 1,
+            buffer: vec![0; LONGEST],
+        }
     }
 
     /// The socket, to be sent to another process.
@@ -72,21 +86,31 @@ impl Tables {
         self.acknowledged(numbers)
     }
 
-    /// Waits until every message that asks for it is acknowledged; the first refusal is the answer.
-    fn acknowledged(&self, numbers: Range<u32>) -> io::Result<()> {
-        let mut outcome = Ok(());
+    /// Waits until every message that asks for it is acknowledged; the first refusal is the answer. One of the whole
+    /// batch bears the number of its beginning, and nothing else is said then.
+    fn acknowledged(&mut self, numbers: Range<u32>) -> io::Result<()> {
         // Neither of the two that enclose a batch is acknowledged.
         let mut waiting = numbers.len().saturating_sub(2);
         while waiting > 0 {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            for message in messages(&bytes).filter(|m| numbers.contains(&m.number)) {
-                if message.kind == NLMSG_ERROR {
-                    waiting -= 1;
-                    outcome = outcome.and(refused(message.body));
-                }
+            let bytes = self.receive(0)?;
+            let said = messages(bytes).filter(|m| m.kind == NLMSG_ERROR);
+            let said = said.filter(|m| numbers.contains(&m.number));
+            let (count, outcome) = said.fold((0, Ok(())), |(count, outcome), message| {
+                (count + 1, outcome.and(refused(message.body)))
+            });
+            if let Err(refusal) = outcome {
+                // The kernel has said everything before a message was sent.
+                while self.receive(libc::MSG_DONTWAIT).is_ok() {}
+                return Err(refusal);
             }
+            waiting = waiting.saturating_sub(count);
         }
-        outcome
+        Ok(())
+    }
+
+    fn receive(&mut self, flags: libc::c_int) -> io::Result<&[u8]> {
+        let length = self.socket.recv(&mut &mut self.buffer[..], flags)?;
+        Ok(&self.buffer[..length])
     }
 
     /// Some elements of a map, as far as they are there, with bytes and packets that their counters have seen; the
@@ -123,8 +147,8 @@ impl Tables {
         self.socket.send(message, 0)?;
         let mut elements = Vec::new();
         loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            for message in messages(&bytes).filter(|m| m.number == number) {
+            let bytes = self.receive(0)?;
+            for message in messages(bytes).filter(|m| m.number == number) {
                 match message.kind {
                     NLMSG_DONE => return Ok(elements),
                     NLMSG_ERROR => return refused(message.body).map(|()| elements),
