@@ -197,6 +197,41 @@ pontoon_tests::laboratory_tests! { |lab|
         "#);
     }
 
+    /// What is said in another VLAN is not for here, although the kernel takes the tag out before it is heard: neither
+    /// whose address it is, nor a datagram.
+    fn arp_06_what_has_a_tag_outside_is_not_heard {
+        lab.reattach("c1", 2, "-p 7:7/udp");
+        lab.run("c1", "ping -c1 -W10 192.0.2.254");
+        lab.wire(r#"
+            c1, ext = Port("c1"), Port("ext")
+            told = lambda: [n["mac"] for n in pontoon("arp") if n["address"] == "192.0.2.254"]
+            def claim(mac, tags):
+                head = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
+                for vlan in tags:
+                    head /= Dot1Q(vlan=vlan)
+                ext.send(head / ARP(op=2, hwsrc=mac, psrc="192.0.2.254", hwdst=mac, pdst="192.0.2.254"))
+            def datagram(mark, tags):
+                whole = inward(ext) / UDP(sport=1, dport=7) / mark
+                head = Ether(src=whole.src, dst=whole.dst)
+                for vlan in tags:
+                    head /= Dot1Q(vlan=vlan)
+                ext.send(head / whole.payload)
+            stranger = "02:00:00:00:00:99"
+            for tags in [42], [42, 7]:
+                claim(stranger, tags), datagram(b"tagged", tags)
+            datagram(b"plain", [])
+            c1.hear(b"plain", 1), c1.hear(b"tagged", 0)
+            assert told() == [ext.mac], told()
+            # Without a tag it is believed.
+            for mac in stranger, ext.mac:
+                claim(mac, [])
+                end = time.monotonic() + PATIENCE
+                while told() != [mac]:
+                    assert time.monotonic() < end, told()
+                    time.sleep(0.02)
+        "#);
+    }
+
     /// ARP that cannot be is not answered and changes nothing.
     fn arp_06_malformed_arp_is_ignored {
         lab.reattach("c1", 2, "--no-guard");

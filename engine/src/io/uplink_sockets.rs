@@ -43,7 +43,9 @@ impl UplinkSockets {
                 Binding::Interface(index, protocol)
             })
         };
-        attach_filter(ipv4.as_fd(), &mut ours())?;
+        for socket in [&ipv4, &arp] {
+            attach_filter(socket.as_fd(), &mut ours())?;
+        }
         Ok(Self {
             ipv4: PacketSocket::open(ipv4, binding(Protocol::Ipv4), RingSize::LARGE)?,
             arp: PacketSocket::open(arp, binding(Protocol::Arp), RingSize::REST_SMALL)?,
