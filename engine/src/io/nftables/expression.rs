@@ -58,8 +58,8 @@ pub(in crate::io) enum Checksum {
     None,
     /// The sum at this offset of the same header.
     At(u32),
-    /// The same, and the transport's sum, which covers the addresses.
-    AtAndTransport(u32),
+    /// The transport's sum, which covers the addresses.
+    Transport,
 }
 
 /// How values are compared.
@@ -108,7 +108,7 @@ pub(in crate::io) fn store(bytes: Bytes, from: Register, checksum: Checksum) -> 
     let (kind, offset, flags) = match checksum {
         Checksum::None => (0, 0, 0),
         Checksum::At(offset) => (INTERNET, offset, 0),
-        Checksum::AtAndTransport(offset) => (INTERNET, offset, PSEUDO_HEADER),
+        Checksum::Transport => (0, 0, PSEUDO_HEADER),
     };
     let data = [
         bytes.attributes(),
@@ -141,6 +141,14 @@ pub(in crate::io) fn compare(what: Register, how: Comparison, with: &[u8]) -> Ve
         attribute(DATA | NESTED, &value(with)),
     ];
     expression("cmp", &data.concat())
+}
+
+/// Puts bytes into registers.
+pub(in crate::io) fn set(to: Register, bytes: &[u8]) -> Vec<u8> {
+    const TO: u16 = 1;
+    const DATA: u16 = 2;
+    let data = [to.attribute(TO), attribute(DATA | NESTED, &value(bytes))];
+    expression("immediate", &data.concat())
 }
 
 /// Keeps the bits of a register that the mask has.

@@ -1,5 +1,7 @@
 //! Flows as the bytes that the rules compare and write.
 
+use pontoon_packet::checksum::checksum;
+
 use super::{Carriage, Numbers, Seen};
 
 pub(super) const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -55,16 +57,18 @@ impl Numbers {
 }
 
 impl Carriage {
-    /// As the rules write it.
-    pub(super) fn data(&self) -> Vec<u8> {
+    /// As the rules write it into frames of that protocol.
+    pub(super) fn data(&self, protocol: u8) -> Vec<u8> {
         let Some(new) = self.rewritten else {
             return self.egress.to_ne_bytes().to_vec();
         };
         let mut data = new.dst_mac.to_vec();
         data.extend(new.src_mac);
-        data.extend([new.numbers.ttl, 0, 0, 0]);
-        data.extend(new.src.octets());
-        data.extend(new.dst.octets());
+        let head = [new.numbers.ttl, protocol];
+        let ends = [new.src.octets(), new.dst.octets()].concat();
+        data.extend(head);
+        data.extend(checksum(&[&head[..], &ends].concat()).to_be_bytes());
+        data.extend(ends);
         data.extend(new.numbers.ports());
         data.extend(self.egress.to_ne_bytes());
         data
@@ -128,6 +132,29 @@ mod tests {
             egress: 9,
             rewritten: Some(rewritten),
         };
-        assert_eq!((bridged.data().len(), routed.data().len()), (4, 32));
+        assert_eq!((bridged.data(TCP).len(), routed.data(TCP).len()), (4, 32));
+    }
+
+    /// The sum of what is written, to which that of the rest of the header comes.
+    #[test]
+    fn the_header_s_sum_is_that_of_what_is_written() {
+        let rewritten = Rewritten {
+            dst_mac: [1; 6],
+            src_mac: [2; 6],
+            src: Ipv4Addr::new(192, 0, 2, 1),
+            dst: Ipv4Addr::new(198, 51, 100, 10),
+            numbers: Numbers {
+                ttl: 63,
+                src_port: 1,
+                dst_port: 2,
+            },
+        };
+        let routed = Carriage {
+            egress: 9,
+            rewritten: Some(rewritten),
+        };
+        let data = routed.data(TCP);
+        assert_eq!(data[12..14], [63, TCP]);
+        assert_eq!(checksum(&data[12..24]), 0);
     }
 }

@@ -281,7 +281,8 @@ impl Carrier {
         let mut batch = Batch::begin(Family::Netdev);
         for map in [BRIDGED, ROUTED] {
             let here = carry.iter().filter(|(seen, _)| seen.map() == map);
-            let new = here.map(|(seen, then)| (self.uplinks.inside(seen).key(), then.data()));
+            let new = here
+                .map(|(seen, then)| (self.uplinks.inside(seen).key(), then.data(seen.protocol)));
             let new: Vec<_> = new.collect();
             let new = new.iter().map(|(key, data)| (&key[..], &data[..]));
             batch.add(TABLE, map, new);

@@ -5,7 +5,7 @@ use pontoon_packet::parse::protocol::{TCP, UDP};
 use super::keys::ETHERTYPE_IPV4;
 use crate::io::nftables::expression::{
     Bytes, Checksum, Comparison, FIRST, Header, Meta, Register, Verdict, compare, forward, load,
-    lookup, mask, meta, store, verdict,
+    lookup, mask, meta, set, store, verdict,
 };
 
 /// The map of flows that stay within their network.
@@ -19,7 +19,9 @@ const MACS: Bytes = Bytes(Header::Link, 0, 12);
 const VERSION_AND_LENGTH: Bytes = Bytes(Header::Network, 0, 1);
 const FRAGMENT: Bytes = Bytes(Header::Network, 6, 2);
 const TTL_AND_PROTOCOL: Bytes = Bytes(Header::Network, 8, 2);
-const TTL: Bytes = Bytes(Header::Network, 8, 1);
+/// Version, service, length, identification and fragment; and what is between them and the addresses.
+const BEGINNING: Bytes = Bytes(Header::Network, 0, 8);
+const TTL_PROTOCOL_AND_SUM: Bytes = Bytes(Header::Network, 8, 4);
 const ADDRESSES: Bytes = Bytes(Header::Network, 12, 8);
 const PORTS: Bytes = Bytes(Header::Transport, 0, 4);
 const SOURCE_PORT: Bytes = Bytes(Header::Transport, 0, 2);
@@ -118,17 +120,23 @@ fn bridged() -> Rule {
 }
 
 /// `sum` is the checksum's offset in the transport header.
+///
+/// The header's own sum is not brought up to date but made anew: nobody has looked at it, and one that is wrong by the
+/// right amount would come out right once a device has completed a sum that the sender has put into the addresses.
+/// The map has that of the part that it writes; to that comes the beginning, written over zeros.
 fn routed(protocol: u8, sum: u32) -> Rule {
+    const KEPT: Register = Register(8);
+    const ZEROS: Register = Register(10);
     let mut rule = of_connection(protocol);
     rule.extend([
         lookup(ROUTED, FIRST, FIRST),
         store(MACS, FIRST, Checksum::None),
-        store(TTL, Register(3), Checksum::At(IP_CHECKSUM)),
-        store(
-            ADDRESSES,
-            Register(4),
-            Checksum::AtAndTransport(IP_CHECKSUM),
-        ),
+        store(ADDRESSES, Register(4), Checksum::Transport),
+        store(TTL_PROTOCOL_AND_SUM, Register(3), Checksum::None),
+        load(BEGINNING, KEPT),
+        set(ZEROS, &[0; 8]),
+        store(BEGINNING, ZEROS, Checksum::None),
+        store(BEGINNING, KEPT, Checksum::At(IP_CHECKSUM)),
         store(PORTS, Register(6), Checksum::At(sum)),
         forward(Register(7)),
     ]);
