@@ -1,6 +1,5 @@
 //! Containers' places on networks.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -248,7 +247,7 @@ impl State {
     }
 
     /// The hardware addresses that a network's gateway and containers have.
-    fn macs(&self, network: &str) -> BTreeSet<MacAddr> {
+    fn macs(&self, network: &str) -> Vec<MacAddr> {
         let gateway = self.networks.get(network).map(Network::gateway_mac);
         let containers = self.endpoints_on(network).map(|(_, e)| e.mac);
         gateway.into_iter().chain(containers).collect()
