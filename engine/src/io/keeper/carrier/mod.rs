@@ -45,8 +45,8 @@ const TABLE: &str = "pontoon";
 const CHAIN: &str = "carry";
 /// The rules of uplinks' macvlans.
 const ARRIVING: &str = "arrive";
-/// Most elements of a map. Ours: what the connection table holds, twice.
-const SIZE: u32 = 131_072;
+/// Most elements of a map.
+const SIZE: u32 = crate::carried::CARRIED as u32;
 
 /// A hardware address.
 type Mac = [u8; 6];
@@ -141,6 +141,11 @@ const COUNTED: usize = 4096;
 /// Name of the chain at which an interface's frames begin.
 fn chain_of(ifindex: u32) -> String {
     format!("port{ifindex}")
+}
+
+/// The kernel has said nothing, or what it has said is lost.
+fn is_no_answer(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// What the kernel says of a part that it lacks is only that something is not there.
@@ -287,7 +292,11 @@ impl Carrier {
             let new = new.iter().map(|(key, data)| (&key[..], &data[..]));
             batch.add(TABLE, map, new);
         }
-        self.tables.commit(batch)?;
+        if let Err(error) = self.tables.commit(batch) {
+            // Without an answer they may be in the maps all the same.
+            self.unsettled |= is_no_answer(&error);
+            return Err(error);
+        }
         let seen: Vec<_> = carry.iter().map(|(seen, _)| seen).collect();
         self.carried.extend(seen.iter().copied());
         self.uplinks.carry(&seen).or_else(|error| {

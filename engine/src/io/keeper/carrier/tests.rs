@@ -180,6 +180,17 @@ fn raised(refusals: impl IntoIterator<Item = Refusal>) -> (Carrier, JoinHandle<V
 }
 
 #[test]
+fn what_was_ordered_without_an_answer_is_left_before_anything_else() {
+    let (mut carrier, answering) = raised([(NEW_ELEMENTS, 1..2, libc::ENOBUFS)]);
+    assert!(carrier.change(0, &[], &[flow(1, 8)]).is_err());
+    carrier.change(0, &[], &[flow(2, 8)]).unwrap();
+    assert_eq!(carrier.carried.len(), 1);
+    drop(carrier);
+    let seen = answering.join().unwrap();
+    assert_eq!(count(&seen, DELETE_ELEMENTS | WHOLE), 2);
+}
+
+#[test]
 fn pages_are_of_those_that_were_carried_when_the_first_was_read_and_are_still() {
     let (mut carrier, answering) = raised([]);
     let flows: Vec<_> = (0..2 * PAGE as u16 + 1).map(|n| flow(n, 8)).collect();
