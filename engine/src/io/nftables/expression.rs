@@ -60,6 +60,8 @@ pub(in crate::io) enum Checksum {
     At(u32),
     /// The transport's sum, which covers the addresses.
     Transport,
+    /// Both.
+    AtAndTransport(u32),
 }
 
 /// How values are compared.
@@ -109,6 +111,7 @@ pub(in crate::io) fn store(bytes: Bytes, from: Register, checksum: Checksum) -> 
         Checksum::None => (0, 0, 0),
         Checksum::At(offset) => (INTERNET, offset, 0),
         Checksum::Transport => (0, 0, PSEUDO_HEADER),
+        Checksum::AtAndTransport(offset) => (INTERNET, offset, PSEUDO_HEADER),
     };
     let data = [
         bytes.attributes(),
