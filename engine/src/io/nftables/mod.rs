@@ -7,6 +7,8 @@
 mod batch;
 pub(super) mod expression;
 #[cfg(test)]
+pub(super) mod stand_in;
+#[cfg(test)]
 mod tests;
 
 use std::io;

@@ -1,43 +1,22 @@
 //! What a kernel says, and does not say.
 
-use std::os::fd::AsRawFd;
 use std::thread::spawn;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-
+use super::stand_in::{answer, hear, say, sockets};
 use super::*;
 
 /// One end, and a kernel that answers the first batch it gets with these errors, each with a message's number.
 fn kernel(errors: &'static [(u32, i32)]) -> Tables {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .unwrap();
-    let tables = Tables::from_fd(ours);
+    let (ours, theirs) = sockets();
     spawn(move || {
-        let mut buffer = vec![0; LONGEST];
-        recv(theirs.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
+        hear(&theirs);
         for (number, error) in errors {
-            send(
-                theirs.as_raw_fd(),
-                &answer(*number, *error),
-                MsgFlags::empty(),
-            )
-            .unwrap();
+            say(&theirs, &answer(*number, *error));
         }
         // It stays open: nobody is to take its end for an answer.
-        let _ = recv(theirs.as_raw_fd(), &mut buffer, MsgFlags::empty());
+        hear(&theirs);
     });
-    tables
-}
-
-/// `NLMSG_ERROR` of a request.
-fn answer(number: u32, error: i32) -> Vec<u8> {
-    let words = [20, u32::from(NLMSG_ERROR), number, 0, (-error) as u32];
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    Tables::from_fd(ours)
 }
 
 fn three_messages() -> Batch {

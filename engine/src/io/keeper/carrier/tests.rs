@@ -4,12 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::thread::{JoinHandle, spawn};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-
 use super::*;
+use crate::io::nftables::stand_in::{answer, hear, say, sockets};
 
 /// Kinds of messages (`NFT_MSG_*` of the subsystem 10), and what asks for an answer.
 const NEW_TABLE: u16 = 10 << 8;
@@ -32,22 +31,12 @@ pub(super) type Refusal = (u16, Range<usize>, i32);
 pub(super) fn kernel(
     refusals: impl IntoIterator<Item = Refusal>,
 ) -> (OwnedFd, JoinHandle<Vec<u16>>) {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .unwrap();
+    let (ours, theirs) = sockets();
     let refusals: Vec<_> = refusals.into_iter().collect();
     let answering = spawn(move || {
-        let (mut all, mut counts, mut buffer) = (Vec::new(), HashMap::new(), vec![0; 1 << 17]);
-        // Whoever has heard of a refusal may have gone.
-        let say = |answer: &[u8]| {
-            let _ = send(theirs.as_raw_fd(), answer, MsgFlags::empty());
-        };
-        while let Ok(length @ 1..) = recv(theirs.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            for message in messages(&buffer[..length]) {
+        let (mut all, mut counts) = (Vec::new(), HashMap::new());
+        while let Some(batch) = hear(&theirs) {
+            for message in messages(&batch) {
                 let (kind, flags, number) = header(message);
                 if flags & NLM_F_ACK == 0 {
                     continue;
@@ -61,9 +50,9 @@ pub(super) fn kernel(
                     .find(refused)
                     .map_or(0, |(.., error)| *error);
                 if (kind, error) == (GET_ELEMENTS, 0) {
-                    say(&with_kind(message, NEW_ELEMENTS));
+                    say(&theirs, &with_kind(message, NEW_ELEMENTS));
                 }
-                say(&answer(number, error));
+                say(&theirs, &answer(number, error));
             }
         }
         all
@@ -102,17 +91,6 @@ fn with_kind(message: &[u8], kind: u16) -> Vec<u8> {
     let mut message = message.to_vec();
     message[4..6].copy_from_slice(&kind.to_ne_bytes());
     message
-}
-
-/// `NLMSG_ERROR` of a request.
-fn answer(number: u32, error: i32) -> Vec<u8> {
-    let mut bytes = 20_u32.to_ne_bytes().to_vec();
-    bytes.extend(2_u16.to_ne_bytes());
-    bytes.extend([0; 2]);
-    bytes.extend(number.to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend((-error).to_ne_bytes());
-    bytes
 }
 
 #[test]
